@@ -1,0 +1,8 @@
+man_MANS += Documentation/ovs-layered.7
+CLEANFILES += Documentation/ovs-layered.7
+EXTRA_DIST += Documentation/ovs-layered.7.in
+
+Documentation/ovs-layered.7: Documentation/ovs-layered.7.in Makefile
+	$(AM_V_at)$(MKDIR_P) Documentation
+	$(AM_V_GEN)sed -e 's,[@]VERSION[@],$(VERSION),' \
+	    $(srcdir)/Documentation/ovs-layered.7.in > $@.tmp && mv $@.tmp $@

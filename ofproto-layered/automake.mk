@@ -1,0 +1,14 @@
+# Included by Open vSwitch's Makefile.am, in whose source tree this folder is
+# "layered/ofproto-layered".
+
+noinst_LTLIBRARIES += layered/ofproto-layered/libofproto-layered.la
+layered_ofproto_layered_libofproto_layered_la_SOURCES = \
+	layered/ofproto-layered/layered-inspect.c \
+	layered/ofproto-layered/layered-inspect.h \
+	layered/ofproto-layered/layered-type.c \
+	layered/ofproto-layered/layered-type.h \
+	layered/ofproto-layered/ofproto-layered.c \
+	layered/ofproto-layered/ofproto-layered.h
+layered_ofproto_layered_libofproto_layered_la_LIBADD = ofproto/libofproto.la
+
+MAN_FRAGMENTS += layered/ofproto-layered/layered-unixctl.man

@@ -1,0 +1,26 @@
+/*
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#ifndef LAYERED_INSPECT_H
+#define LAYERED_INSPECT_H 1
+
+/* Inspection of layered bridges
+ * =============================
+ *
+ * The "layered/..." commands of ovs-appctl, documented in ovs-vswitchd(8).
+ * They only look.  They run in the main thread, as all such commands do. */
+
+void layered_inspect_init(void);
+
+#endif /* layered-inspect.h */

@@ -1,0 +1,75 @@
+EXTRA_DIST += \
+	tests/bench-forwarding \
+	tests/hooks.at \
+	tests/layered-macros.at \
+	tests/ovs-parity \
+	tests/private-netns \
+	tests/programs.mk \
+	tests/provider.at \
+	tests/system-provider.at \
+	tests/system-testsuite.at \
+	tests/test-hooks.c \
+	tests/testsuite.at
+
+# The suites use the macros of Open vSwitch's, and run in its build directory
+# with its tests/atconfig and tests/atlocal, under names of their own.
+TESTSUITE_AT = \
+	$(srcdir)/tests/hooks.at \
+	$(srcdir)/tests/layered-macros.at \
+	$(srcdir)/tests/provider.at \
+	$(srcdir)/tests/testsuite.at
+SYSTEM_TESTSUITE_AT = \
+	$(srcdir)/tests/layered-macros.at \
+	$(srcdir)/tests/system-provider.at \
+	$(srcdir)/tests/system-testsuite.at
+
+MAKE_TESTSUITE = $(MKDIR_P) tests && $(AUTOM4TE) --language=autotest \
+	-I '$(srcdir)' -I ovs/patched
+RUN_TESTSUITE = cd $(OVS_BUILD) && $(SHELL)
+AUTOTEST_PATH = utilities:vswitchd:ovsdb:vtep:tests:ipsec:
+# Most tests wait rather than compute.
+TESTSUITEFLAGS = -j8
+
+tests/layered-testsuite: ovs/patched.stamp $(TESTSUITE_AT)
+	$(AM_V_GEN)$(MAKE_TESTSUITE) -o $@.tmp $(srcdir)/tests/testsuite.at
+	$(AM_V_at)mv $@.tmp $@
+tests/layered-system-testsuite: ovs/patched.stamp $(SYSTEM_TESTSUITE_AT)
+	$(AM_V_GEN)$(MAKE_TESTSUITE) -o $@.tmp $(srcdir)/tests/system-testsuite.at
+	$(AM_V_at)mv $@.tmp $@
+CLEANFILES += tests/layered-testsuite tests/layered-system-testsuite
+
+check-local: ovs-all tests/layered-testsuite
+	$(RUN_TESTSUITE) '$(abs_builddir)/tests/layered-testsuite' -C tests \
+	    AUTOTEST_PATH='$(AUTOTEST_PATH)' $(TESTSUITEFLAGS)
+
+check-system: ovs-all tests/layered-system-testsuite
+	srcdir='$(abs_srcdir)'; $(RUN_TESTSUITE) "$$srcdir/tests/private-netns" \
+	    $(SHELL) '$(abs_builddir)/tests/layered-system-testsuite' \
+	    -C tests AUTOTEST_PATH='$(AUTOTEST_PATH)' $(TESTSUITEFLAGS) -j1
+.PHONY: check-system
+
+# Open vSwitch's own suites, with every bridge a layered bridge.
+PARITY = $(PYTHON3) $(srcdir)/tests/ovs-parity \
+	--build $(OVS_BUILD) --source ovs/patched \
+	--base-build ovs/base-build --base-source ovs/base \
+	--base-make '$(MAKE) ovs-base'
+PARITYFLAGS =
+check-ovs: ovs-all
+	$(PARITY) --work ovs/parity-unit --report ovs/parity-unit.txt \
+	    $(PARITYFLAGS) unit
+check-ovs-system: ovs-all
+	$(PARITY) --work ovs/parity-system --report ovs/parity-system.txt \
+	    $(PARITYFLAGS) system
+.PHONY: check-ovs check-ovs-system
+
+CHECKPATCH = $(PYTHON3) '$(abs_builddir)/ovs/patched/utilities/checkpatch.py'
+check-style: ovs/patched.stamp
+	@cd '$(srcdir)'; status=0; \
+	for file in lib/*.[ch] ofproto-layered/*.[ch] tests/*.[ch]; do \
+	    test ! -e "$$file" || $(CHECKPATCH) -q -f "$$file" || status=1; \
+	done; \
+	for file in vswitchd-patch/*.patch; do \
+	    $(CHECKPATCH) -q -s --skip-committer-signoff "$$file" || status=1; \
+	done; \
+	exit $$status
+.PHONY: check-style

@@ -1,0 +1,10 @@
+# Included by Open vSwitch's Makefile.am, in whose source tree this folder is
+# "layered/tests".
+
+# An ovs-vswitchd whose hooks the tests control.
+noinst_PROGRAMS += layered/tests/ovs-vswitchd
+layered_tests_ovs_vswitchd_SOURCES = \
+	$(vswitchd_ovs_vswitchd_SOURCES) \
+	layered/tests/test-hooks.c
+layered_tests_ovs_vswitchd_LDADD = $(vswitchd_ovs_vswitchd_LDADD)
+layered_tests_ovs_vswitchd_LDFLAGS = $(vswitchd_ovs_vswitchd_LDFLAGS)

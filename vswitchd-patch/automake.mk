@@ -1,0 +1,10 @@
+EXTRA_DIST += vswitchd-patch/series $(OVS_PATCHES)
+OVS_PATCHES = \
+	vswitchd-patch/0001-ofproto-derive-from-dpif.patch \
+	vswitchd-patch/0002-xlate-hooks.patch \
+	vswitchd-patch/0003-xlate-cache-hooks.patch \
+	vswitchd-patch/0004-dpif-netdev-miss-hook.patch \
+	vswitchd-patch/0005-dpif-offload-register.patch \
+	vswitchd-patch/0006-bridge-datapath-types.patch \
+	vswitchd-patch/0007-bridge-keep-devices.patch \
+	vswitchd-patch/0008-vswitchd-layered.patch
