@@ -55,9 +55,11 @@ PARITY = $(PYTHON3) $(srcdir)/tests/ovs-parity \
 	--base-make '$(MAKE) ovs-base'
 PARITYFLAGS =
 check-ovs: ovs-all
+	+@cd $(OVS_BUILD) && $(MAKE_CHECK_FILES)
 	$(PARITY) --work ovs/parity-unit --report ovs/parity-unit.txt \
 	    $(PARITYFLAGS) unit
 check-ovs-system: ovs-all
+	+@cd $(OVS_BUILD) && $(MAKE_CHECK_FILES)
 	$(PARITY) --work ovs/parity-system --report ovs/parity-system.txt \
 	    $(PARITYFLAGS) system
 .PHONY: check-ovs check-ovs-system
