@@ -7,6 +7,8 @@ layered_ofproto_layered_libofproto_layered_la_SOURCES = \
 	layered/ofproto-layered/layered-inspect.h \
 	layered/ofproto-layered/layered-type.c \
 	layered/ofproto-layered/layered-type.h \
+	layered/ofproto-layered/layered.c \
+	layered/ofproto-layered/layered.h \
 	layered/ofproto-layered/ofproto-layered.c \
 	layered/ofproto-layered/ofproto-layered.h
 layered_ofproto_layered_libofproto_layered_la_LIBADD = ofproto/libofproto.la

@@ -18,7 +18,6 @@
 
 #include <errno.h>
 
-#include "layered/ofproto-layered/layered-inspect.h"
 #include "layered/ofproto-layered/layered-type.h"
 #include "util.h"
 
@@ -57,7 +56,6 @@ static void
 init(const struct shash *iface_hints OVS_UNUSED)
 {
     /* ofproto calls the base's init() too, which keeps the hints. */
-    layered_inspect_init();
 }
 
 static int
@@ -191,14 +189,12 @@ dealloc(struct ofproto *ofproto)
 }
 
 /* Registers the class of layered bridges.  Must be called once, by the main
- * thread, before ofproto_init(), so that a claimed type is found here ahead of
- * ofproto_dpif_class. */
+ * thread, after layered_type_init() and before ofproto_init(), so that a
+ * claimed type is found here ahead of ofproto_dpif_class. */
 void
 ofproto_layered_register(void)
 {
     struct ofproto_class *class = &ofproto_layered_class;
-
-    layered_type_init();
 
     *class = *base;
     class->base = base;
