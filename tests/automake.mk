@@ -1,5 +1,6 @@
 EXTRA_DIST += \
 	tests/bench-forwarding \
+	tests/build.at \
 	tests/hooks.at \
 	tests/layered-macros.at \
 	tests/ovs-parity \
@@ -14,6 +15,7 @@ EXTRA_DIST += \
 # The suites use the macros of Open vSwitch's, and run in its build directory
 # with its tests/atconfig and tests/atlocal, under names of their own.
 TESTSUITE_AT = \
+	$(srcdir)/tests/build.at \
 	$(srcdir)/tests/hooks.at \
 	$(srcdir)/tests/layered-macros.at \
 	$(srcdir)/tests/provider.at \
