@@ -28,7 +28,7 @@ SYSTEM_TESTSUITE_AT = \
 MAKE_TESTSUITE = $(MKDIR_P) tests && $(AUTOM4TE) --language=autotest \
 	-I '$(srcdir)' -I ovs/patched
 RUN_TESTSUITE = cd $(OVS_BUILD) && $(SHELL)
-AUTOTEST_PATH = utilities:vswitchd:ovsdb:vtep:tests:ipsec:
+AUTOTEST_PATH = utilities:vswitchd:ovsdb:vtep:tests:ipsec:layered/tests:
 # Most tests wait rather than compute.
 TESTSUITEFLAGS = -j8
 
@@ -69,7 +69,8 @@ check-ovs-system: ovs-all
 CHECKPATCH = $(PYTHON3) '$(abs_builddir)/ovs/patched/utilities/checkpatch.py'
 check-style: ovs/patched.stamp
 	@cd '$(srcdir)'; status=0; \
-	for file in lib/*.[ch] ofproto-layered/*.[ch] tests/*.[ch]; do \
+	for file in lib/*.[ch] ofproto-layered/*.[ch] tests/*.[ch] \
+	        utilities/*.[ch]; do \
 	    test ! -e "$$file" || $(CHECKPATCH) -q -f "$$file" || status=1; \
 	done; \
 	for file in vswitchd-patch/*.patch; do \

@@ -60,6 +60,12 @@ credit(struct test_hook *hook, const struct dpif_flow_stats *stats)
     atomic_add_relaxed(&hook->n_bytes, stats->n_bytes, &orig);
 }
 
+static bool
+test_is_stale(const struct xc_hook *xc OVS_UNUSED)
+{
+    return false;
+}
+
 static void
 test_push_stats(struct xc_hook *xc, const struct dpif_flow_stats *stats,
                 bool offloaded OVS_UNUSED)
@@ -83,7 +89,7 @@ test_xlate(struct test_hook *hook, const struct xlate_hook_params *params)
     }
     if (xin->xcache) {
         atomic_count_inc(&hook->n_refs);
-        xlate_cache_add_entry(xin->xcache, XC_HOOK)->hook = &hook->xc;
+        xlate_cache_add_hook(xin->xcache, &hook->xc);
     }
     if (xin->trace) {
         oftrace_report(xin->trace, OFT_DETAIL, hook->name);
@@ -275,6 +281,7 @@ static void
 init_hook(struct test_hook *hook, const char *name)
 {
     hook->xc.push_stats = test_push_stats;
+    hook->xc.is_stale = test_is_stale;
     hook->xc.unref = test_unref;
     hook->name = name;
     hook->act = HOOK_PASS;
