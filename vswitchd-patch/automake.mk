@@ -9,4 +9,5 @@ OVS_PATCHES = \
 	vswitchd-patch/0007-bridge-keep-devices.patch \
 	vswitchd-patch/0008-vswitchd-layered.patch \
 	vswitchd-patch/0012-upcall-stale-flows.patch \
+	vswitchd-patch/0013-packets-later-fragments.patch \
 	vswitchd-patch/0014-ofproto-dpif-execute-in-any-thread.patch
