@@ -3,6 +3,14 @@
 
 noinst_LTLIBRARIES += layered/ofproto-layered/libofproto-layered.la
 layered_ofproto_layered_libofproto_layered_la_SOURCES = \
+	layered/ofproto-layered/address-set.c \
+	layered/ofproto-layered/address-set.h \
+	layered/ofproto-layered/layer-action.c \
+	layered/ofproto-layered/layer-action.h \
+	layered/ofproto-layered/layer-condition-parse.c \
+	layered/ofproto-layered/layer-condition-private.h \
+	layered/ofproto-layered/layer-condition.c \
+	layered/ofproto-layered/layer-condition.h \
 	layered/ofproto-layered/layered-inspect.c \
 	layered/ofproto-layered/layered-inspect.h \
 	layered/ofproto-layered/layered-type.c \

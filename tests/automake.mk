@@ -1,7 +1,9 @@
 EXTRA_DIST += \
 	tests/bench-forwarding \
 	tests/build.at \
+	tests/fuzz-layer-parse.c \
 	tests/hooks.at \
+	tests/layer-parse.at \
 	tests/layered-macros.at \
 	tests/ovs-parity \
 	tests/private-netns \
@@ -10,6 +12,7 @@ EXTRA_DIST += \
 	tests/system-provider.at \
 	tests/system-testsuite.at \
 	tests/test-hooks.c \
+	tests/test-layer-parse.c \
 	tests/testsuite.at
 
 # The suites use the macros of Open vSwitch's, and run in its build directory
@@ -17,6 +20,7 @@ EXTRA_DIST += \
 TESTSUITE_AT = \
 	$(srcdir)/tests/build.at \
 	$(srcdir)/tests/hooks.at \
+	$(srcdir)/tests/layer-parse.at \
 	$(srcdir)/tests/layered-macros.at \
 	$(srcdir)/tests/provider.at \
 	$(srcdir)/tests/testsuite.at

@@ -8,3 +8,9 @@ layered_tests_ovs_vswitchd_SOURCES = \
 	layered/tests/test-hooks.c
 layered_tests_ovs_vswitchd_LDADD = $(vswitchd_ovs_vswitchd_LDADD)
 layered_tests_ovs_vswitchd_LDFLAGS = $(vswitchd_ovs_vswitchd_LDFLAGS)
+
+# Tests of modules.
+noinst_PROGRAMS += \
+	layered/tests/test-layer-parse
+layered_tests_test_layer_parse_SOURCES = layered/tests/test-layer-parse.c
+layered_tests_test_layer_parse_LDADD = $(vswitchd_ovs_vswitchd_LDADD)
