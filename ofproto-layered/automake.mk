@@ -7,6 +7,11 @@ layered_ofproto_layered_libofproto_layered_la_SOURCES = \
 	layered/ofproto-layered/address-set.h \
 	layered/ofproto-layered/layer-action.c \
 	layered/ofproto-layered/layer-action.h \
+	layered/ofproto-layered/layer-classifier-index.c \
+	layered/ofproto-layered/layer-classifier-lookup.c \
+	layered/ofproto-layered/layer-classifier-private.h \
+	layered/ofproto-layered/layer-classifier.c \
+	layered/ofproto-layered/layer-classifier.h \
 	layered/ofproto-layered/layer-condition-parse.c \
 	layered/ofproto-layered/layer-condition-private.h \
 	layered/ofproto-layered/layer-condition.c \

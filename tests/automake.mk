@@ -3,6 +3,7 @@ EXTRA_DIST += \
 	tests/build.at \
 	tests/fuzz-layer-parse.c \
 	tests/hooks.at \
+	tests/layer-classifier.at \
 	tests/layer-parse.at \
 	tests/layered-macros.at \
 	tests/ovs-parity \
@@ -12,6 +13,9 @@ EXTRA_DIST += \
 	tests/system-provider.at \
 	tests/system-testsuite.at \
 	tests/test-hooks.c \
+	tests/test-layer-classifier-curve.c \
+	tests/test-layer-classifier.c \
+	tests/test-layer-classifier.h \
 	tests/test-layer-parse.c \
 	tests/testsuite.at
 
@@ -20,6 +24,7 @@ EXTRA_DIST += \
 TESTSUITE_AT = \
 	$(srcdir)/tests/build.at \
 	$(srcdir)/tests/hooks.at \
+	$(srcdir)/tests/layer-classifier.at \
 	$(srcdir)/tests/layer-parse.at \
 	$(srcdir)/tests/layered-macros.at \
 	$(srcdir)/tests/provider.at \
