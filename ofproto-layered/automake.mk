@@ -5,6 +5,8 @@ noinst_LTLIBRARIES += layered/ofproto-layered/libofproto-layered.la
 layered_ofproto_layered_libofproto_layered_la_SOURCES = \
 	layered/ofproto-layered/address-set.c \
 	layered/ofproto-layered/address-set.h \
+	layered/ofproto-layered/conn-state.c \
+	layered/ofproto-layered/conn-state.h \
 	layered/ofproto-layered/layer-action.c \
 	layered/ofproto-layered/layer-action.h \
 	layered/ofproto-layered/layer-classifier-index.c \
@@ -16,12 +18,16 @@ layered_ofproto_layered_libofproto_layered_la_SOURCES = \
 	layered/ofproto-layered/layer-condition-private.h \
 	layered/ofproto-layered/layer-condition.c \
 	layered/ofproto-layered/layer-condition.h \
+	layered/ofproto-layered/layer-packet.c \
+	layered/ofproto-layered/layer-packet.h \
 	layered/ofproto-layered/layered-inspect.c \
 	layered/ofproto-layered/layered-inspect.h \
 	layered/ofproto-layered/layered-type.c \
 	layered/ofproto-layered/layered-type.h \
 	layered/ofproto-layered/layered.c \
 	layered/ofproto-layered/layered.h \
+	layered/ofproto-layered/nat-pool.c \
+	layered/ofproto-layered/nat-pool.h \
 	layered/ofproto-layered/ofproto-layered.c \
 	layered/ofproto-layered/ofproto-layered.h
 layered_ofproto_layered_libofproto_layered_la_LIBADD = ofproto/libofproto.la

@@ -1,9 +1,11 @@
 EXTRA_DIST += \
 	tests/bench-forwarding \
 	tests/build.at \
+	tests/fuzz-layer-packet.c \
 	tests/fuzz-layer-parse.c \
 	tests/hooks.at \
 	tests/layer-classifier.at \
+	tests/layer-packet.at \
 	tests/layer-parse.at \
 	tests/layered-macros.at \
 	tests/ovs-parity \
@@ -16,6 +18,7 @@ EXTRA_DIST += \
 	tests/test-layer-classifier-curve.c \
 	tests/test-layer-classifier.c \
 	tests/test-layer-classifier.h \
+	tests/test-layer-packet.c \
 	tests/test-layer-parse.c \
 	tests/testsuite.at
 
@@ -25,6 +28,7 @@ TESTSUITE_AT = \
 	$(srcdir)/tests/build.at \
 	$(srcdir)/tests/hooks.at \
 	$(srcdir)/tests/layer-classifier.at \
+	$(srcdir)/tests/layer-packet.at \
 	$(srcdir)/tests/layer-parse.at \
 	$(srcdir)/tests/layered-macros.at \
 	$(srcdir)/tests/provider.at \

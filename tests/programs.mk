@@ -12,11 +12,14 @@ layered_tests_ovs_vswitchd_LDFLAGS = $(vswitchd_ovs_vswitchd_LDFLAGS)
 # Tests of modules.
 noinst_PROGRAMS += \
 	layered/tests/test-layer-classifier \
+	layered/tests/test-layer-packet \
 	layered/tests/test-layer-parse
 layered_tests_test_layer_classifier_SOURCES = \
 	layered/tests/test-layer-classifier-curve.c \
 	layered/tests/test-layer-classifier.c \
 	layered/tests/test-layer-classifier.h
 layered_tests_test_layer_classifier_LDADD = $(vswitchd_ovs_vswitchd_LDADD)
+layered_tests_test_layer_packet_SOURCES = layered/tests/test-layer-packet.c
+layered_tests_test_layer_packet_LDADD = $(vswitchd_ovs_vswitchd_LDADD)
 layered_tests_test_layer_parse_SOURCES = layered/tests/test-layer-parse.c
 layered_tests_test_layer_parse_LDADD = $(vswitchd_ovs_vswitchd_LDADD)
