@@ -1,6 +1,7 @@
 EXTRA_DIST += \
 	tests/bench-forwarding \
 	tests/build.at \
+	tests/fuzz-layer-file.c \
 	tests/fuzz-layer-packet.c \
 	tests/fuzz-layer-parse.c \
 	tests/hooks.at \
@@ -20,7 +21,8 @@ EXTRA_DIST += \
 	tests/test-layer-classifier.h \
 	tests/test-layer-packet.c \
 	tests/test-layer-parse.c \
-	tests/testsuite.at
+	tests/testsuite.at \
+	tests/vsctl-layer.at
 
 # The suites use the macros of Open vSwitch's, and run in its build directory
 # with its tests/atconfig and tests/atlocal, under names of their own.
@@ -32,7 +34,8 @@ TESTSUITE_AT = \
 	$(srcdir)/tests/layer-parse.at \
 	$(srcdir)/tests/layered-macros.at \
 	$(srcdir)/tests/provider.at \
-	$(srcdir)/tests/testsuite.at
+	$(srcdir)/tests/testsuite.at \
+	$(srcdir)/tests/vsctl-layer.at
 SYSTEM_TESTSUITE_AT = \
 	$(srcdir)/tests/layered-macros.at \
 	$(srcdir)/tests/system-provider.at \
