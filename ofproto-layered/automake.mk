@@ -7,6 +7,8 @@ layered_ofproto_layered_libofproto_layered_la_SOURCES = \
 	layered/ofproto-layered/address-set.h \
 	layered/ofproto-layered/conn-state.c \
 	layered/ofproto-layered/conn-state.h \
+	layered/ofproto-layered/connection.c \
+	layered/ofproto-layered/connection.h \
 	layered/ofproto-layered/layer-action.c \
 	layered/ofproto-layered/layer-action.h \
 	layered/ofproto-layered/layer-classifier-index.c \
@@ -20,6 +22,8 @@ layered_ofproto_layered_libofproto_layered_la_SOURCES = \
 	layered/ofproto-layered/layer-condition.h \
 	layered/ofproto-layered/layer-packet.c \
 	layered/ofproto-layered/layer-packet.h \
+	layered/ofproto-layered/layer-policy.c \
+	layered/ofproto-layered/layer-policy.h \
 	layered/ofproto-layered/layered-inspect.c \
 	layered/ofproto-layered/layered-inspect.h \
 	layered/ofproto-layered/layered-type.c \
@@ -29,7 +33,9 @@ layered_ofproto_layered_libofproto_layered_la_SOURCES = \
 	layered/ofproto-layered/nat-pool.c \
 	layered/ofproto-layered/nat-pool.h \
 	layered/ofproto-layered/ofproto-layered.c \
-	layered/ofproto-layered/ofproto-layered.h
+	layered/ofproto-layered/ofproto-layered.h \
+	layered/ofproto-layered/port-stats.c \
+	layered/ofproto-layered/port-stats.h
 layered_ofproto_layered_libofproto_layered_la_LIBADD = ofproto/libofproto.la
 
 MAN_FRAGMENTS += layered/ofproto-layered/layered-unixctl.man
