@@ -16,14 +16,32 @@ layered_ofproto_layered_libofproto_layered_la_SOURCES = \
 	layered/ofproto-layered/layer-classifier-private.h \
 	layered/ofproto-layered/layer-classifier.c \
 	layered/ofproto-layered/layer-classifier.h \
+	layered/ofproto-layered/layer-compile.c \
+	layered/ofproto-layered/layer-compile.h \
 	layered/ofproto-layered/layer-condition-parse.c \
 	layered/ofproto-layered/layer-condition-private.h \
 	layered/ofproto-layered/layer-condition.c \
 	layered/ofproto-layered/layer-condition.h \
+	layered/ofproto-layered/layer-config.c \
+	layered/ofproto-layered/layer-config.h \
+	layered/ofproto-layered/layer-errors.c \
+	layered/ofproto-layered/layer-errors.h \
 	layered/ofproto-layered/layer-packet.c \
 	layered/ofproto-layered/layer-packet.h \
 	layered/ofproto-layered/layer-policy.c \
 	layered/ofproto-layered/layer-policy.h \
+	layered/ofproto-layered/layer-port.c \
+	layered/ofproto-layered/layer-port.h \
+	layered/ofproto-layered/layer-traverse.c \
+	layered/ofproto-layered/layer-traverse.h \
+	layered/ofproto-layered/layer-xlate.c \
+	layered/ofproto-layered/layer-xlate.h \
+	layered/ofproto-layered/layered-inspect-json.c \
+	layered/ofproto-layered/layered-inspect-json.h \
+	layered/ofproto-layered/layered-inspect-state.c \
+	layered/ofproto-layered/layered-inspect-state.h \
+	layered/ofproto-layered/layered-inspect-unified.c \
+	layered/ofproto-layered/layered-inspect-unified.h \
 	layered/ofproto-layered/layered-inspect.c \
 	layered/ofproto-layered/layered-inspect.h \
 	layered/ofproto-layered/layered-type.c \

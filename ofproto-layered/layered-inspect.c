@@ -17,6 +17,9 @@
 #include "layered/ofproto-layered/layered-inspect.h"
 
 #include "dpif.h"
+#include "layered/ofproto-layered/layer-port.h"
+#include "layered/ofproto-layered/layered-inspect-state.h"
+#include "layered/ofproto-layered/layered-inspect-unified.h"
 #include "layered/ofproto-layered/ofproto-layered.h"
 #include "netdev.h"
 #include "ofproto/ofproto-dpif.h"
@@ -51,22 +54,85 @@ collect_bridges(const char *iface, struct shash *bridges)
     }
 }
 
-static void
-show_port_text(const char *name, const struct ofport *port, struct ds *ds)
+/* Returns the layers of 'port', NULL if they are not known. */
+static const struct layer_stack *
+get_stack(const struct layer_port *port)
 {
-    ds_put_format(ds, "  %s %"PRIu32": (%s) no layers\n", name,
+    return port ? layer_snapshot_stack(layer_snapshot_get(), port) : NULL;
+}
+
+/* Returns the number of rules of 'layer' in both directions. */
+static size_t
+count_rules(const struct layer *layer)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < N_LAYER_DIRECTIONS; i++) {
+        for (size_t j = 0; j < layer->sides[i].n; j++) {
+            n += layer_classifier_count(layer->sides[i].groups[j]
+                                        .group->rules);
+        }
+    }
+    return n;
+}
+
+static void
+show_port_text(const char *name, const struct ofport *port,
+               const struct layer_port *layer_port, struct ds *ds)
+{
+    const struct layer_stack *stack = get_stack(layer_port);
+
+    ds_put_format(ds, "  %s %"PRIu32": (%s)", name,
                   ofp_to_u16(port->ofp_port), netdev_get_type(port->netdev));
+    if (!stack) {
+        ds_put_cstr(ds, " policy not known yet\n");
+    } else if (!stack->n) {
+        ds_put_cstr(ds, " no layers\n");
+    } else {
+        ds_put_format(ds, " generation %"PRIu64", %"PRIuSIZE" connections of "
+                      "%"PRIu32"\n", stack->version,
+                      conn_table_count(layer_port->conns), stack->flow_limit);
+        for (size_t i = 0; i < stack->n; i++) {
+            ds_put_format(ds, "    %"PRId64": %s, %"PRIuSIZE" rules\n",
+                          stack->layers[i].position,
+                          stack->layers[i].layer->name,
+                          count_rules(stack->layers[i].layer));
+        }
+    }
 }
 
 static struct json *
-show_port_json(const struct ofport *port)
+show_port_json(const struct ofport *port, const struct layer_port *layer_port)
 {
+    const struct layer_stack *stack = get_stack(layer_port);
+    struct json *layers = json_array_create_empty();
     struct json *json = json_object_create();
 
     json_object_put(json, "ofport",
                     json_integer_create(ofp_to_u16(port->ofp_port)));
     json_object_put_string(json, "type", netdev_get_type(port->netdev));
-    json_object_put(json, "layers", json_array_create_empty());
+    json_object_put(json, "layers", layers);
+    if (!stack) {
+        json_object_put(json, "known", json_boolean_create(false));
+    } else if (stack->n) {
+        json_object_put(json, "generation",
+                        json_integer_create(stack->version));
+        json_object_put(json, "connections", json_integer_create(
+                            conn_table_count(layer_port->conns)));
+        json_object_put(json, "flow_limit",
+                        json_integer_create(stack->flow_limit));
+        for (size_t i = 0; i < stack->n; i++) {
+            struct json *layer = json_object_create();
+
+            json_object_put(layer, "position", json_integer_create(
+                                stack->layers[i].position));
+            json_object_put_string(layer, "name",
+                                   stack->layers[i].layer->name);
+            json_object_put(layer, "rules", json_integer_create(
+                                count_rules(stack->layers[i].layer)));
+            json_array_add(layers, layer);
+        }
+    }
     return json;
 }
 
@@ -96,14 +162,18 @@ show_bridge(const struct ofproto_layered *layered, const char *iface,
     const struct shash_node **ports = shash_sort(&ofproto->port_by_name);
     for (size_t i = 0; i < shash_count(&ofproto->port_by_name); i++) {
         const char *name = ports[i]->name;
+        const struct ofport *port = ports[i]->data;
+        const struct layer_port *layer_port = layer_port_lookup(
+            ofp_port_to_ofport(&layered->up, port->ofp_port));
 
         if (iface && strcmp(iface, name)) {
             continue;
         }
         if (ds) {
-            show_port_text(name, ports[i]->data, ds);
+            show_port_text(name, port, layer_port, ds);
         } else {
-            json_object_put(json_ports, name, show_port_json(ports[i]->data));
+            json_object_put(json_ports, name,
+                            show_port_json(port, layer_port));
         }
     }
     free(ports);
@@ -145,6 +215,8 @@ layered_show(struct unixctl_conn *conn, int argc, const char *argv[],
 void
 layered_inspect_init(void)
 {
+    layered_inspect_state_init();
+    layered_inspect_unified_init();
     unixctl_command_register("layered/show", "[iface]", 0, 1, layered_show,
                              NULL);
 }

@@ -16,16 +16,35 @@
 
 #include "layered/ofproto-layered/layered.h"
 
+#include "layered/ofproto-layered/layer-config.h"
 #include "layered/ofproto-layered/layered-inspect.h"
 #include "layered/ofproto-layered/layered-type.h"
 #include "layered/ofproto-layered/ofproto-layered.h"
 
-/* Makes layered bridges known to Open vSwitch.  Must be called once, by the
- * main thread, before there are other threads and before ofproto_init(). */
+/* Makes layered bridges known to Open vSwitch, with their policy from the
+ * database at 'remote'.  Must be called once, by the main thread, before there
+ * are other threads and before ofproto_init(). */
 void
-layered_init(void)
+layered_init(const char *remote)
 {
     layered_type_init();
     ofproto_layered_register();
     layered_inspect_init();
+    layer_config_init(remote);
+}
+
+/* Returns true if the layers' configuration of at least Open_vSwitch.next_cfg
+ * 'next_cfg' is in force.  For the main thread. */
+bool
+layered_config_is_current(int64_t next_cfg)
+{
+    return ofproto_layered_is_current(next_cfg);
+}
+
+/* Arranges for poll_block() to wake up when layered_config_is_current() may
+ * have another answer for 'next_cfg'.  For the main thread. */
+void
+layered_config_wait(int64_t next_cfg OVS_UNUSED)
+{
+    ofproto_layered_wait_current();
 }

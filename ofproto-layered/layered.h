@@ -22,6 +22,12 @@
  * reached through what layered_init() registers: the ofproto class of layered
  * bridges and the commands that inspect them. */
 
-void layered_init(void);
+#include <stdbool.h>
+#include <stdint.h>
+
+void layered_init(const char *remote);
+
+bool layered_config_is_current(int64_t next_cfg);
+void layered_config_wait(int64_t next_cfg);
 
 #endif /* layered.h */

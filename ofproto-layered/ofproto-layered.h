@@ -47,6 +47,7 @@
 struct ofproto_layered {
     struct ofproto_dpif up;
     struct ovs_list list_node;  /* In the list of all layered bridges. */
+    bool hooked;                /* Do its packets pass layers? */
 };
 
 void ofproto_layered_register(void);
@@ -54,5 +55,10 @@ void ofproto_layered_register(void);
 struct ofproto_layered *ofproto_layered_cast(const struct ofproto *);
 
 const struct ovs_list *ofproto_layered_get_all(void);
+
+void ofproto_layered_revalidate(void);
+
+bool ofproto_layered_is_current(int64_t next_cfg);
+void ofproto_layered_wait_current(void);
 
 #endif /* ofproto-layered.h */

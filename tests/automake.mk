@@ -6,8 +6,11 @@ EXTRA_DIST += \
 	tests/fuzz-layer-parse.c \
 	tests/hooks.at \
 	tests/layer-classifier.at \
+	tests/layer-hostile.at \
 	tests/layer-packet.at \
 	tests/layer-parse.at \
+	tests/layer-policy.at \
+	tests/layer-state.at \
 	tests/layered-macros.at \
 	tests/ovs-parity \
 	tests/private-netns \
@@ -30,8 +33,11 @@ TESTSUITE_AT = \
 	$(srcdir)/tests/build.at \
 	$(srcdir)/tests/hooks.at \
 	$(srcdir)/tests/layer-classifier.at \
+	$(srcdir)/tests/layer-hostile.at \
 	$(srcdir)/tests/layer-packet.at \
 	$(srcdir)/tests/layer-parse.at \
+	$(srcdir)/tests/layer-policy.at \
+	$(srcdir)/tests/layer-state.at \
 	$(srcdir)/tests/layered-macros.at \
 	$(srcdir)/tests/provider.at \
 	$(srcdir)/tests/testsuite.at \

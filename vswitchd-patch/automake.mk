@@ -10,6 +10,7 @@ OVS_PATCHES = \
 	vswitchd-patch/0008-vswitchd-layered.patch \
 	vswitchd-patch/0009-schema-policy-layers.patch \
 	vswitchd-patch/0010-vsctl-policy-layers.patch \
+	vswitchd-patch/0011-bridge-policy-layers.patch \
 	vswitchd-patch/0012-upcall-stale-flows.patch \
 	vswitchd-patch/0013-packets-later-fragments.patch \
 	vswitchd-patch/0014-ofproto-dpif-execute-in-any-thread.patch
