@@ -7,13 +7,16 @@ EXTRA_DIST += \
 	tests/hooks.at \
 	tests/layer-classifier.at \
 	tests/layer-hostile.at \
+	tests/layer-oracle.at \
 	tests/layer-packet.at \
 	tests/layer-parse.at \
 	tests/layer-policy.at \
 	tests/layer-state.at \
 	tests/layered-macros.at \
+	tests/oracle \
 	tests/ovs-parity \
 	tests/private-netns \
+	tests/private_ovs.py \
 	tests/programs.mk \
 	tests/provider.at \
 	tests/system-provider.at \
@@ -34,6 +37,7 @@ TESTSUITE_AT = \
 	$(srcdir)/tests/hooks.at \
 	$(srcdir)/tests/layer-classifier.at \
 	$(srcdir)/tests/layer-hostile.at \
+	$(srcdir)/tests/layer-oracle.at \
 	$(srcdir)/tests/layer-packet.at \
 	$(srcdir)/tests/layer-parse.at \
 	$(srcdir)/tests/layer-policy.at \
