@@ -19,6 +19,7 @@ EXTRA_DIST += \
 	tests/private_ovs.py \
 	tests/programs.mk \
 	tests/provider.at \
+	tests/system-layers.at \
 	tests/system-provider.at \
 	tests/system-testsuite.at \
 	tests/test-hooks.c \
@@ -48,6 +49,7 @@ TESTSUITE_AT = \
 	$(srcdir)/tests/vsctl-layer.at
 SYSTEM_TESTSUITE_AT = \
 	$(srcdir)/tests/layered-macros.at \
+	$(srcdir)/tests/system-layers.at \
 	$(srcdir)/tests/system-provider.at \
 	$(srcdir)/tests/system-testsuite.at
 
