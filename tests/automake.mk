@@ -1,9 +1,11 @@
 EXTRA_DIST += \
 	tests/bench-forwarding \
+	tests/bench-policy \
 	tests/build.at \
 	tests/fuzz-layer-file.c \
 	tests/fuzz-layer-packet.c \
 	tests/fuzz-layer-parse.c \
+	tests/fuzz-layer-traverse.c \
 	tests/hooks.at \
 	tests/layer-classifier.at \
 	tests/layer-hostile.at \
@@ -19,6 +21,8 @@ EXTRA_DIST += \
 	tests/private_ovs.py \
 	tests/programs.mk \
 	tests/provider.at \
+	tests/run-fuzzers \
+	tests/stress-layers \
 	tests/system-layers.at \
 	tests/system-provider.at \
 	tests/system-testsuite.at \
@@ -29,6 +33,8 @@ EXTRA_DIST += \
 	tests/test-layer-packet.c \
 	tests/test-layer-parse.c \
 	tests/testsuite.at \
+	tests/tsan.h \
+	tests/tsan.supp \
 	tests/vsctl-layer.at
 
 # The suites use the macros of Open vSwitch's, and run in its build directory
