@@ -32,6 +32,7 @@ layered_ofproto_layered_libofproto_layered_la_SOURCES = \
 	layered/ofproto-layered/layer-policy.h \
 	layered/ofproto-layered/layer-port.c \
 	layered/ofproto-layered/layer-port.h \
+	layered/ofproto-layered/layer-text.h \
 	layered/ofproto-layered/layer-traverse.c \
 	layered/ofproto-layered/layer-traverse.h \
 	layered/ofproto-layered/layer-xlate.c \

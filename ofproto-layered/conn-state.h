@@ -31,6 +31,9 @@ struct smap;
  *
  * Pure functions and plain data, for any thread. */
 
+/* The flags that tell the state of a TCP connection. */
+#define TCP_STATE_FLAGS (TCP_SYN | TCP_FIN | TCP_RST)
+
 enum conn_state {
     CS_TCP_SYN_SENT,
     CS_TCP_SYN_RECV,

@@ -501,8 +501,7 @@ connection_account(const struct connection *conn, enum layer_direction dir,
         /* No more than one packet matters: the first of a connection and
          * those that change TCP's state are always seen. */
         connection_see_packet(conn, dir,
-                              stats->tcp_flags & ~(TCP_SYN | TCP_FIN
-                                                   | TCP_RST),
+                              stats->tcp_flags & ~TCP_STATE_FLAGS,
                               stats->used);
     }
 }
@@ -556,7 +555,6 @@ connection_promote(const struct connection *conn, enum layer_direction dir)
 #define N_MISS_BUCKETS 1024
 
 struct conn_table {
-    struct ovs_refcount ref_cnt;
     struct ovs_mutex mutex;
     uint32_t basis;             /* Makes collisions of hashes hard to
                                  * provoke. */
@@ -576,7 +574,6 @@ conn_table_create(void)
 {
     struct conn_table *table = xzalloc(sizeof *table);
 
-    ovs_refcount_init(&table->ref_cnt);
     ovs_mutex_init(&table->mutex);
     table->basis = random_uint32();
     for (size_t i = 0; i < N_LAYER_DIRECTIONS; i++) {
@@ -586,13 +583,6 @@ conn_table_create(void)
     ovs_list_init(&table->others);
     ovs_list_init(&table->unsorted);
     atomic_count_inc(&n_tables);
-    return table;
-}
-
-struct conn_table *
-conn_table_ref(struct conn_table *table)
-{
-    ovs_refcount_ref(&table->ref_cnt);
     return table;
 }
 
@@ -622,9 +612,9 @@ remove__(struct conn_table *table, struct connection *conn, bool replaced)
 }
 
 void
-conn_table_unref(struct conn_table *table)
+conn_table_destroy(struct conn_table *table)
 {
-    if (table && ovs_refcount_unref(&table->ref_cnt) == 1) {
+    if (table) {
         struct connection *conn;
 
         ovs_mutex_lock(&table->mutex);

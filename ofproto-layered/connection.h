@@ -182,8 +182,7 @@ enum conn_insert_result {
 };
 
 struct conn_table *conn_table_create(void);
-struct conn_table *conn_table_ref(struct conn_table *);
-void conn_table_unref(struct conn_table *);
+void conn_table_destroy(struct conn_table *);
 const struct connection *conn_table_lookup(const struct conn_table *,
                                            enum layer_direction,
                                            const struct conn_key *,

@@ -24,6 +24,7 @@
 #include "util.h"
 
 #include "layered/ofproto-layered/address-set.h"
+#include "layered/ofproto-layered/layer-text.h"
 
 #include "openvswitch/dynamic-string.h"
 
@@ -83,21 +84,6 @@ is_future_action(const char *s)
         }
     }
     return false;
-}
-
-/* Cuts white space from both ends of 's'. */
-static char *
-trim(char *s)
-{
-    static const char space[] = " \t\r\n";
-    size_t len;
-
-    s += strspn(s, space);
-    for (len = strlen(s); len && strchr(space, s[len - 1]); len--) {
-        continue;
-    }
-    s[len] = '\0';
-    return s;
 }
 
 /* Cuts 's' after the part that ends at the first 'delim', and returns what

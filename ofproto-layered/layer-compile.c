@@ -235,7 +235,7 @@ compile_rule(struct layer_compiler *lc, const struct ovsrec_layer_rule *row,
     }
     error = layer_actions_parse(row->actions, &actions);
     if (error) {
-        condition_unref(condition);
+        condition_destroy(condition);
         *errorp = xasprintf("actions: %s", error);
         free(error);
         return NULL;

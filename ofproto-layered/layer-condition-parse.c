@@ -27,6 +27,7 @@
 
 #include "layered/ofproto-layered/address-set.h"
 #include "layered/ofproto-layered/layer-condition-private.h"
+#include "layered/ofproto-layered/layer-text.h"
 
 #include "openvswitch/dynamic-string.h"
 #include "openvswitch/ofp-parse.h"
@@ -305,21 +306,6 @@ missing_prereq(const struct condition *c, const struct mf_field *mf)
 }
 
 /* Parsing. */
-
-/* Cuts white space from both ends of 's'. */
-static char *
-trim(char *s)
-{
-    static const char space[] = " \t\r\n";
-    size_t len;
-
-    s += strspn(s, space);
-    for (len = strlen(s); len && strchr(space, s[len - 1]); len--) {
-        continue;
-    }
-    s[len] = '\0';
-    return s;
-}
 
 /* Returns whether 's' is an address of 'family' with or without a mask.  The
  * parsers of Open vSwitch take e.g. 10.0.0.300 for 10.0.0.44. */
@@ -804,7 +790,6 @@ condition_parse(const char *text, condition_find_set *find_set, void *aux,
     };
     struct svec texts = SVEC_EMPTY_INITIALIZER;
 
-    ovs_refcount_init(&c->ref_cnt);
     split_terms(text, &texts);
 
     char *error = parse_terms(&parser, &texts);
@@ -812,7 +797,7 @@ condition_parse(const char *text, condition_find_set *find_set, void *aux,
     svec_destroy(&texts);
     svec_destroy(&parser.texts);
     if (error) {
-        condition_unref(c);
+        condition_destroy(c);
         *conditionp = NULL;
         return error;
     }

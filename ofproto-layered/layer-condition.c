@@ -166,25 +166,12 @@ condition_demands(const struct condition *c, enum mf_field_id id, uint16_t a,
 
 /* Life cycle. */
 
-/* Returns a new reference to 'c_', which may be NULL.  Thread-safe. */
-struct condition *
-condition_ref(const struct condition *c_)
-{
-    struct condition *c = CONST_CAST(struct condition *, c_);
-
-    if (c) {
-        ovs_refcount_ref(&c->ref_cnt);
-    }
-    return c;
-}
-
-/* Gives up a reference to 'c', which may be NULL, and frees it with the last
- * one, at once: where there are RCU readers, postpone the call.
- * Thread-safe. */
+/* Frees 'c', which may be NULL, at once: where there are RCU readers, postpone
+ * the call. */
 void
-condition_unref(struct condition *c)
+condition_destroy(struct condition *c)
 {
-    if (c && ovs_refcount_unref(&c->ref_cnt) == 1) {
+    if (c) {
         for (size_t i = 0; i < c->n_terms; i++) {
             condition_term_destroy(&c->terms[i]);
         }

@@ -37,7 +37,7 @@ struct flow_wildcards;
  * the port at hand ($self, $self_mac).  A range of values stands as the few
  * masked values that cover it.
  *
- * A condition is immutable and counts its references. */
+ * A condition is immutable, and has one owner. */
 
 /* Fields wider than this cannot be in conditions. */
 #define CONDITION_MAX_BYTES 16
@@ -59,7 +59,6 @@ struct condition_term {
 };
 
 struct condition {
-    struct ovs_refcount ref_cnt;
     char *text;                         /* Canonical, see below. */
     size_t n_terms;
     struct condition_term *terms;       /* In increasing order of field ID. */
@@ -79,8 +78,7 @@ typedef struct address_set *condition_find_set(const char *name, void *aux);
 char *condition_parse(const char *text, condition_find_set *, void *aux,
                       struct condition **)
     __attribute__((warn_unused_result));
-struct condition *condition_ref(const struct condition *);
-void condition_unref(struct condition *);
+void condition_destroy(struct condition *);
 void condition_format(const struct condition *, struct ds *);
 
 bool condition_matches(const struct condition *, uint64_t version,

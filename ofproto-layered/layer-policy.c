@@ -82,7 +82,7 @@ layer_rule_unref(struct layer_rule *rule)
 {
     if (rule && ovs_refcount_unref(&rule->ref_cnt) == 1) {
         free(rule->name);
-        condition_unref(rule->condition);
+        condition_destroy(rule->condition);
         layer_actions_destroy(rule->actions);
         free(rule);
     }
@@ -198,7 +198,7 @@ layer_group_unref(struct layer_group *group)
 {
     if (group && ovs_refcount_unref(&group->ref_cnt) == 1) {
         free(group->name);
-        condition_unref(group->match);
+        condition_destroy(group->match);
         layer_classifier_unref(group->rules);
         free(group);
     }

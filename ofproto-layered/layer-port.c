@@ -298,7 +298,7 @@ void
 layer_port_unref(struct layer_port *port)
 {
     if (port && ovs_refcount_unref(&port->ref_cnt) == 1) {
-        conn_table_unref(port->conns);
+        conn_table_destroy(port->conns);
         port_stats_uninit(&port->stats);
         for (size_t i = 0; i < N_LAYER_DIRECTIONS; i++) {
             fragment_table_destroy(port->fragments[i]);

@@ -31,9 +31,6 @@
 #include "timeval.h"
 #include "util.h"
 
-/* The flags that tell the state of a TCP connection. */
-#define TCP_STATE_FLAGS (TCP_SYN | TCP_FIN | TCP_RST)
-
 /* So many connections are judged again between two quiescent states. */
 #define REJUDGE_SLICE 256
 

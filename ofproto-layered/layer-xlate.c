@@ -117,8 +117,7 @@ tell_successor(const struct layer_credit *credit,
                             &old->keys[credit->dir], time_msec());
     if (new && new->live != old->live && stats->used >= new->live->created) {
         connection_see_packet(new, credit->dir,
-                              stats->tcp_flags & ~(TCP_SYN | TCP_FIN
-                                                   | TCP_RST),
+                              stats->tcp_flags & ~TCP_STATE_FLAGS,
                               stats->used);
     }
 }

@@ -129,8 +129,8 @@ fuzz_condition(const char *text)
                                            a->n_values * sizeof *a->values));
     }
     match_flow(c, strlen(text));
-    condition_unref(again);
-    condition_unref(c);
+    condition_destroy(again);
+    condition_destroy(c);
 }
 
 static void

@@ -101,7 +101,7 @@ test_create_rule(const char *text, uint64_t precedence)
 void
 test_destroy_rule(struct test_rule *rule)
 {
-    condition_unref(rule->condition);
+    condition_destroy(rule->condition);
     free(rule);
 }
 

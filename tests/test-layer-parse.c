@@ -140,7 +140,7 @@ parse_condition(const char *text)
     } else if (strcmp(c->text, again->text)) {
         ovs_fatal(0, "%s becomes %s", c->text, again->text);
     }
-    condition_unref(again);
+    condition_destroy(again);
     return c;
 }
 
@@ -153,7 +153,7 @@ test_condition(struct ovs_cmdl_context *ctx)
 
     printf("%s%s\n", *c->text ? c->text : "(any packet)",
            condition_uses_l4(c) ? " (L4)" : "");
-    condition_unref(c);
+    condition_destroy(c);
     destroy_sets();
 }
 
@@ -347,7 +347,7 @@ test_match(struct ovs_cmdl_context *ctx)
     printf("%s%s%s\n", matches ? "yes" : "no", s.length ? ": " : "",
            ds_cstr(&s));
     ds_destroy(&s);
-    condition_unref(c);
+    condition_destroy(c);
     destroy_sets();
 }
 
