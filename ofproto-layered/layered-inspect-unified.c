@@ -19,7 +19,9 @@
 #include <netinet/icmp6.h>
 
 #include "dpif.h"
+#include "dpif-offload.h"
 #include "flow.h"
+#include "layered/lib/dpif-offload-simnic.h"
 #include "layered/ofproto-layered/layer-port.h"
 #include "layered/ofproto-layered/layer-traverse.h"
 #include "layered/ofproto-layered/layer-xlate.h"
@@ -30,6 +32,7 @@
 #include "ofproto/ofproto-dpif-xlate.h"
 #include "ofproto/ofproto-dpif.h"
 #include "openvswitch/dynamic-string.h"
+#include "openvswitch/match.h"
 #include "packets.h"
 #include "timeval.h"
 #include "unixctl.h"
@@ -246,6 +249,34 @@ state_of(const struct connection *conn)
     return conn_state_to_string(progress.state);
 }
 
+/* Returns why datapath flow 'f', whose key is 'flow', is not in a NIC.  The
+ * caller frees it. */
+static char *
+why_in_software(const struct unified *u, const struct dpif_flow *f,
+                const struct flow *flow)
+{
+    struct match match;
+    char *why = NULL;
+
+    memset(&match, 0, sizeof match);
+    match.flow = *flow;
+    if (!odp_flow_key_to_mask(f->mask, f->mask_len, &match.wc, flow, NULL)) {
+        /* As dpif-netdev does: the lack of a VLAN tag is an exact match, but
+         * not on all of its bits. */
+        if (!flow->vlans[0].tci) {
+            memset(match.wc.masks.vlans, 0, sizeof match.wc.masks.vlans);
+            match.wc.masks.vlans[0].tci = htons(VLAN_VID_MASK | VLAN_CFI);
+        }
+        why = dpif_offload_simnic_why(
+            dpif_name(u->port->ofproto->backer->dpif), &match, f->actions,
+            f->actions_len);
+    }
+    return (why ? why
+            : xstrdup(dpif_offload_enabled()
+                      ? "its input port is not a NIC's"
+                      : "hw-offload is off"));
+}
+
 /* Adds datapath flow 'f', if packets of it pass the port. */
 static void
 add_datapath_flow(struct unified *u, const struct dpif_flow *f)
@@ -295,7 +326,9 @@ add_datapath_flow(struct unified *u, const struct dpif_flow *f)
     json_object_put_string(json, "tier",
                            f->attrs.offloaded ? "nic" : "datapath");
     if (!f->attrs.offloaded) {
-        json_object_put_string(json, "why", "not offloaded");
+        json_object_put(json, "why",
+                        json_string_create_nocopy(
+                            why_in_software(u, f, &entry)));
     }
     json_object_put(json, "layers", make_layers(u, &entry, dir));
     json_array_add(u->json, json);

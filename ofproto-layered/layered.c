@@ -16,20 +16,26 @@
 
 #include "layered/ofproto-layered/layered.h"
 
+#include "layered/lib/dpif-offload-simnic.h"
+#include "layered/lib/netdev-simnic.h"
+#include "layered/lib/simnic.h"
 #include "layered/ofproto-layered/layer-config.h"
 #include "layered/ofproto-layered/layered-inspect.h"
 #include "layered/ofproto-layered/layered-type.h"
 #include "layered/ofproto-layered/ofproto-layered.h"
 
-/* Makes layered bridges known to Open vSwitch, with their policy from the
- * database at 'remote'.  Must be called once, by the main thread, before there
- * are other threads and before ofproto_init(). */
+/* Makes layered bridges and emulated NICs known to Open vSwitch, with their
+ * configuration from the database at 'remote'.  Must be called once, by the
+ * main thread, before there are other threads and before ofproto_init(). */
 void
 layered_init(const char *remote)
 {
     layered_type_init();
     ofproto_layered_register();
     layered_inspect_init();
+    netdev_simnic_register();
+    dpif_offload_simnic_register();
+    simnic_unixctl_init();
     layer_config_init(remote);
 }
 
