@@ -51,6 +51,8 @@ layered_ofproto_layered_libofproto_layered_la_SOURCES = \
 	layered/ofproto-layered/layered.h \
 	layered/ofproto-layered/nat-pool.c \
 	layered/ofproto-layered/nat-pool.h \
+	layered/ofproto-layered/nic-config.c \
+	layered/ofproto-layered/nic-config.h \
 	layered/ofproto-layered/ofproto-layered.c \
 	layered/ofproto-layered/ofproto-layered.h \
 	layered/ofproto-layered/port-stats.c \

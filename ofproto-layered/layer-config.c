@@ -24,6 +24,7 @@
 #include "layered/ofproto-layered/layer-policy.h"
 #include "layered/ofproto-layered/layer-port.h"
 #include "layered/ofproto-layered/layer-traverse.h"
+#include "layered/ofproto-layered/nic-config.h"
 #include "openvswitch/hmap.h"
 #include "openvswitch/poll-loop.h"
 #include "openvswitch/vlog.h"
@@ -195,8 +196,8 @@ run_aging(long long int *next_age)
     poll_timer_wait_until(*next_age);
 }
 
-/* Goes on with committing 'txn', which writes errors, if that is nonnull.
- * Returns it if it is not complete yet, NULL otherwise. */
+/* Goes on with committing 'txn', which writes errors and what NICs report, if
+ * that is nonnull.  Returns it if it is not complete yet, NULL otherwise. */
 static struct ovsdb_idl_txn *
 commit_errors(struct ovsdb_idl_txn *txn, struct layer_errors *errors)
 {
@@ -210,7 +211,7 @@ commit_errors(struct ovsdb_idl_txn *txn, struct layer_errors *errors)
         return txn;
     }
     if (status != TXN_SUCCESS && status != TXN_UNCHANGED) {
-        VLOG_INFO_RL(&rl, "cannot write errors to the database: %s",
+        VLOG_INFO_RL(&rl, "cannot write status to the database: %s",
                      ovsdb_idl_txn_status_to_string(status));
         if (status == TXN_TRY_AGAIN) {
             layer_errors_write_failed(errors);
@@ -228,6 +229,7 @@ config_main(void *aux OVS_UNUSED)
                                              false, true);
     struct layer_compiler *lc = compiler;
     struct layer_errors *errors = layer_compiler_get_errors(lc);
+    struct nic_config *nics = nic_config_create();
     struct ovsdb_idl_txn *txn = NULL;
     long long int next_age = 0;
     unsigned int seqno = 0;
@@ -237,6 +239,7 @@ config_main(void *aux OVS_UNUSED)
     /* Log about the connection as the main thread does about its own. */
     set_subprogram_name("");
     monitor_tables(idl);
+    nic_config_monitor(idl);
     for (;;) {
         /* It takes seconds to read a large transaction.  The IDL knows nothing
          * of policy, and whoever waits for a grace period need not wait for
@@ -253,12 +256,15 @@ config_main(void *aux OVS_UNUSED)
                 if (layer_compiler_run(lc, idl, version + 1)) {
                     publish(lc, ++version);
                 }
+                nic_config_run(nics, idl, errors);
                 ovsdb_idl_track_clear(idl);
                 reported = false;
             }
-            if (layer_errors_are_pending(errors)) {
+            if (nic_config_run_reports(nics, idl, errors)
+                || layer_errors_are_pending(errors)) {
                 txn = ovsdb_idl_txn_create(idl);
                 layer_errors_write(errors, idl);
+                nic_config_write_reports(nics, idl);
                 txn = commit_errors(txn, errors);
             }
             if (!txn && !reported) {
@@ -270,6 +276,8 @@ config_main(void *aux OVS_UNUSED)
         run_aging(&next_age);
         if (txn) {
             ovsdb_idl_txn_wait(txn);
+        } else {
+            nic_config_wait(nics);
         }
         ovsdb_idl_wait(idl);
         poll_block();

@@ -191,6 +191,7 @@ layer_errors_write(struct layer_errors *errors, struct ovsdb_idl *idl)
         case ET_GROUP: WRITE_ERROR(layer_group)
         case ET_RULE: WRITE_ERROR(layer_rule)
         case ET_SET: WRITE_ERROR(layer_address_set)
+        case ET_NIC: WRITE_ERROR(nic)
         case ET_IFACE:
             write_iface_error(ovsrec_interface_get_for_uuid(idl, &re->uuid),
                               re->error);

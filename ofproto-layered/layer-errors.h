@@ -44,6 +44,7 @@ enum error_table {
     ET_RULE,
     ET_SET,
     ET_IFACE,
+    ET_NIC,
 };
 
 struct layer_errors *layer_errors_create(void);
