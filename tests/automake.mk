@@ -15,6 +15,19 @@ EXTRA_DIST += \
 	tests/layer-policy.at \
 	tests/layer-state.at \
 	tests/layered-macros.at \
+	tests/nic-bridge.at \
+	tests/nic-churn.at \
+	tests/nic-churn.py \
+	tests/nic-config.at \
+	tests/nic-placement.at \
+	tests/nic-faults.at \
+	tests/nic-frames.py \
+	tests/nic-layers.at \
+	tests/nic-limits.at \
+	tests/nic-macros.at \
+	tests/nic-ovs-offload.at \
+	tests/nic-table.at \
+	tests/nic-vm.at \
 	tests/oracle \
 	tests/ovs-parity \
 	tests/private-netns \
@@ -24,6 +37,10 @@ EXTRA_DIST += \
 	tests/run-fuzzers \
 	tests/stress-layers \
 	tests/system-layers.at \
+	tests/system-nic-offloads-macros.at \
+	tests/system-nic-offloads.at \
+	tests/system-nic-offloads.sed \
+	tests/system-nic.at \
 	tests/system-provider.at \
 	tests/system-testsuite.at \
 	tests/test-hooks.c \
@@ -32,6 +49,7 @@ EXTRA_DIST += \
 	tests/test-layer-classifier.h \
 	tests/test-layer-packet.c \
 	tests/test-layer-parse.c \
+	tests/test-simnic-placement.c \
 	tests/testsuite.at \
 	tests/tsan.h \
 	tests/tsan.supp \
@@ -50,12 +68,24 @@ TESTSUITE_AT = \
 	$(srcdir)/tests/layer-policy.at \
 	$(srcdir)/tests/layer-state.at \
 	$(srcdir)/tests/layered-macros.at \
+	$(srcdir)/tests/nic-bridge.at \
+	$(srcdir)/tests/nic-churn.at \
+	$(srcdir)/tests/nic-config.at \
+	$(srcdir)/tests/nic-faults.at \
+	$(srcdir)/tests/nic-layers.at \
+	$(srcdir)/tests/nic-limits.at \
+	$(srcdir)/tests/nic-macros.at \
+	$(srcdir)/tests/nic-ovs-offload.at \
+	$(srcdir)/tests/nic-placement.at \
+	$(srcdir)/tests/nic-table.at \
+	$(srcdir)/tests/nic-vm.at \
 	$(srcdir)/tests/provider.at \
 	$(srcdir)/tests/testsuite.at \
 	$(srcdir)/tests/vsctl-layer.at
 SYSTEM_TESTSUITE_AT = \
 	$(srcdir)/tests/layered-macros.at \
 	$(srcdir)/tests/system-layers.at \
+	$(srcdir)/tests/system-nic.at \
 	$(srcdir)/tests/system-provider.at \
 	$(srcdir)/tests/system-testsuite.at
 
@@ -74,6 +104,23 @@ tests/layered-system-testsuite: ovs/patched.stamp $(SYSTEM_TESTSUITE_AT)
 	$(AM_V_at)mv $@.tmp $@
 CLEANFILES += tests/layered-testsuite tests/layered-system-testsuite
 
+# Open vSwitch's tests of offload, made fit for emulated NICs.
+NIC_OFFLOADS_AT = tests/nic-offloads-tc.at tests/nic-offloads-dpdk.at
+$(NIC_OFFLOADS_AT): ovs/patched.stamp $(srcdir)/tests/system-nic-offloads.sed
+	$(AM_V_GEN)$(MKDIR_P) tests && case $@ in \
+	*-tc.at) in=system-offloads-traffic.at ;; \
+	*) in=system-dpdk-offloads.at ;; \
+	esac && sed -f $(srcdir)/tests/system-nic-offloads.sed \
+	    ovs/patched/tests/$$in > $@.tmp
+	$(AM_V_at)mv $@.tmp $@
+tests/nic-offloads-testsuite: $(NIC_OFFLOADS_AT) \
+		$(srcdir)/tests/system-nic-offloads.at \
+		$(srcdir)/tests/system-nic-offloads-macros.at
+	$(AM_V_GEN)$(MAKE_TESTSUITE) -I . -o $@.tmp \
+	    $(srcdir)/tests/system-nic-offloads.at
+	$(AM_V_at)mv $@.tmp $@
+CLEANFILES += tests/nic-offloads-testsuite $(NIC_OFFLOADS_AT)
+
 check-local: ovs-all tests/layered-testsuite
 	$(RUN_TESTSUITE) '$(abs_builddir)/tests/layered-testsuite' -C tests \
 	    AUTOTEST_PATH='$(AUTOTEST_PATH)' $(TESTSUITEFLAGS)
@@ -83,6 +130,14 @@ check-system: ovs-all tests/layered-system-testsuite
 	    $(SHELL) '$(abs_builddir)/tests/layered-system-testsuite' \
 	    -C tests AUTOTEST_PATH='$(AUTOTEST_PATH)' $(TESTSUITEFLAGS) -j1
 .PHONY: check-system
+
+# By default the tests of offload only: -k and numbers select others.
+NICFLAGS = -k offload -k offloads
+check-nic-offloads: ovs-all tests/nic-offloads-testsuite
+	srcdir='$(abs_srcdir)'; $(RUN_TESTSUITE) "$$srcdir/tests/private-netns" \
+	    $(SHELL) '$(abs_builddir)/tests/nic-offloads-testsuite' \
+	    -C tests AUTOTEST_PATH='$(AUTOTEST_PATH)' $(NICFLAGS) -j1
+.PHONY: check-nic-offloads
 
 # Open vSwitch's own suites, with every bridge a layered bridge.
 PARITY = $(PYTHON3) $(srcdir)/tests/ovs-parity \

@@ -13,7 +13,8 @@ layered_tests_ovs_vswitchd_LDFLAGS = $(vswitchd_ovs_vswitchd_LDFLAGS)
 noinst_PROGRAMS += \
 	layered/tests/test-layer-classifier \
 	layered/tests/test-layer-packet \
-	layered/tests/test-layer-parse
+	layered/tests/test-layer-parse \
+	layered/tests/test-simnic-placement
 layered_tests_test_layer_classifier_SOURCES = \
 	layered/tests/test-layer-classifier-curve.c \
 	layered/tests/test-layer-classifier.c \
@@ -23,3 +24,6 @@ layered_tests_test_layer_packet_SOURCES = layered/tests/test-layer-packet.c
 layered_tests_test_layer_packet_LDADD = $(vswitchd_ovs_vswitchd_LDADD)
 layered_tests_test_layer_parse_SOURCES = layered/tests/test-layer-parse.c
 layered_tests_test_layer_parse_LDADD = $(vswitchd_ovs_vswitchd_LDADD)
+layered_tests_test_simnic_placement_SOURCES = \
+	layered/tests/test-simnic-placement.c
+layered_tests_test_simnic_placement_LDADD = lib/libopenvswitch.la
