@@ -27,8 +27,9 @@ ones refer, and an "op":
   wait     "ms" milliseconds pass
   policy   "policy" replaces the one before
 
-Packets are sent "times" times.  A step whose "of" or "to" did not happen does
-not happen, either: what a sequence is depends on what the policy lets pass.
+Packets are sent "times" times, or, if there is a "burst" and an emulated NIC,
+that many in one go.  A step whose "of" or "to" did not happen does not happen,
+either: what a sequence is depends on what the policy lets pass.
 """
 
 import copy
@@ -947,6 +948,10 @@ def shrink(case, fails, seconds=60):
                 prune(policy)
             attempt(candidate)
         for i, step in enumerate(best['steps']):
+            if 'burst' in step:
+                candidate = copy.deepcopy(best)
+                del candidate['steps'][i]['burst']
+                attempt(candidate)
             if step.get('times', 1) > 1:
                 candidate = copy.deepcopy(best)
                 candidate['steps'][i]['times'] = 1
