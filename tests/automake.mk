@@ -6,6 +6,8 @@ EXTRA_DIST += \
 	tests/fuzz-layer-packet.c \
 	tests/fuzz-layer-parse.c \
 	tests/fuzz-layer-traverse.c \
+	tests/fuzz-nic-caps.c \
+	tests/fuzz-nic-frame.c \
 	tests/hooks.at \
 	tests/layer-classifier.at \
 	tests/layer-hostile.at \
