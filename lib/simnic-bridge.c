@@ -368,18 +368,19 @@ to_host(struct run *r, struct dp_packet *frame, atomic_uint64_t *counter)
     r->n_misses++;
 }
 
-/* Passes on 'frame', which no flow matches, by the miss path.  The VM's driver
- * always sends what it is handed back by its synthetic path. */
-static void
-miss(struct run *r, struct dp_packet *frame)
+/* Counts a frame that no flow matches.  Returns the counter of frames that go
+ * to Open vSwitch on the NIC's miss path.  (The VM's driver always sends what
+ * it is handed back by its synthetic path.) */
+static atomic_uint64_t *
+count_miss(struct run *r)
 {
     struct simnic_counters *stats = &r->function->stats;
     int miss_path;
 
     atomic_read_relaxed(&r->nic->miss_path, &miss_path);
     COVERAGE_INC(simnic_miss);
-    to_host(r, frame, (miss_path == SIMNIC_MISS_VM && r->function->index
-                       ? &stats->misses_vm : &stats->misses_host));
+    return (miss_path == SIMNIC_MISS_VM && r->function->index
+            ? &stats->misses_vm : &stats->misses_host);
 }
 
 static void
@@ -402,85 +403,133 @@ hit(struct run *r, struct simnic_flow *flow, struct dp_packet *frame,
     r->tcp_flags |= ntohs(key->tcp_flags);
 }
 
-/* Holding back. */
+/* Order.
+ *
+ * Frames of a connection, which are told by a hash of their 5-tuples, must not
+ * overtake each other.  So as long as some of them are on their way through
+ * Open vSwitch, those that hit are held back. */
+
+static size_t
+hash_tuple(const struct flow *key)
+{
+    return flow_hash_5tuple(key, 0) % SIMNIC_N_TUPLES;
+}
+
+/* Returns the position in the queue to Open vSwitch up to which that has to be
+ * done with it before frames of 'tuple' can overtake no others of 'tuple', 0
+ * if it is. */
+static uint64_t
+find_barrier(struct run *r, size_t tuple)
+{
+    struct simnic_function *function = r->function;
+    uint64_t barrier;
+
+    /* It is beyond the end if the queue was full. */
+    barrier = MIN(function->miss_positions[tuple],
+                  ring_head(&function->ring) + r->n_misses);
+    return ring_is_done(&function->ring, barrier) ? 0 : barrier;
+}
 
 static struct simnic_hold *
-hold_create(struct run *r, struct simnic_flow *flow)
+hold_create(struct run *r, size_t tuple, uint64_t barrier)
 {
     struct simnic_hold *hold = xmalloc(sizeof *hold);
 
-    hold->flow = flow;
-    simnic_flow_ref(flow);
     hold->function = r->function;
     hold->function_id = r->function->id;
-    hold->barrier = ring_head(&r->function->ring);
+    hold->tuple = tuple;
+    hold->barrier = barrier;
     hold->deadline = r->now + SIMNIC_HOLD_MS;
     hold->n = 0;
     ovs_list_push_back(&r->thread->holds, &hold->node);
-    flow->hold = hold;
+    r->function->holds[tuple] = hold;
     return hold;
 }
 
+/* Takes 'hold' away from its function, but not its frames. */
 static void
-hold_destroy(struct simnic_hold *hold)
+hold_remove(struct run *r, struct simnic_hold *hold)
 {
     ovs_list_remove(&hold->node);
-    hold->flow->hold = NULL;
-    atomic_store_explicit(&hold->flow->owner, NULL, memory_order_release);
-    simnic_flow_unref(hold->flow);
-    free(hold);
+    r->function->holds[hold->tuple] = NULL;
+    r->function->n_held -= hold->n;
+    SIMNIC_ADD(r->function->stats.held_now, -hold->n);
 }
 
-/* Sends the frames of 'hold' to Open vSwitch, and destroys it. */
+/* Has the frames of 'hold' be sent to Open vSwitch, and frees it. */
 static void
 hold_give_up(struct run *r, struct simnic_hold *hold)
 {
     COVERAGE_INC(simnic_hold_given_up);
+    hold_remove(r, hold);
     for (size_t i = 0; i < hold->n; i++) {
-        miss(r, hold->frames[i]);
+        to_host(r, hold->frames[i], count_miss(r));
     }
-    SIMNIC_ADD(r->function->stats.held_now, -hold->n);
-    hold_destroy(hold);
+    r->function->miss_positions[hold->tuple] = (ring_head(&r->function->ring)
+                                                + r->n_misses);
+    free(hold);
 }
 
-/* Returns true if 'frame' may be forwarded as 'flow' says.  Otherwise, takes
- * it. */
-static bool
-may_pass(struct run *r, struct simnic_flow *flow, struct dp_packet *frame)
+/* Has 'frame', whose headers are in 'key', be sent to Open vSwitch, and
+ * counted by 'counter'.  Frames that are held back go there first, so that it
+ * does not overtake them, as a FIN would the data. */
+static void
+to_host_in_order(struct run *r, struct dp_packet *frame,
+                 const struct flow *key, atomic_uint64_t *counter)
 {
-    struct simnic_thread *owner = NULL;
-    struct simnic_hold *hold;
+    size_t tuple = hash_tuple(key);
 
-    if (OVS_LIKELY(simnic_read_bool(&flow->active))) {
+    if (r->function->holds[tuple]) {
+        hold_give_up(r, r->function->holds[tuple]);
+    }
+    to_host(r, frame, counter);
+    r->function->miss_positions[tuple] = (ring_head(&r->function->ring)
+                                          + r->n_misses);
+}
+
+/* Passes on 'frame', whose headers are in 'key' and which no flow matches, by
+ * the miss path. */
+static void
+miss(struct run *r, struct dp_packet *frame, const struct flow *key)
+{
+    to_host_in_order(r, frame, key, count_miss(r));
+}
+
+/* Returns true if 'frame', whose headers are in 'key' and which hits, may be
+ * forwarded.  Otherwise, takes it. */
+static bool
+may_pass(struct run *r, struct dp_packet *frame, const struct flow *key)
+{
+    struct simnic_function *function = r->function;
+    struct simnic_hold *hold;
+    size_t tuple;
+
+    if (OVS_LIKELY(!function->n_held && !r->n_misses
+                   && ring_is_done(&function->ring,
+                                   ring_head(&function->ring)))) {
         return true;
     }
-    if (!atomic_compare_exchange_strong(&flow->owner, &owner, r->thread)
-        && (owner != r->thread || flow->hold->function != r->function)) {
-        miss(r, frame);
-        return false;
-    }
 
-    hold = flow->hold;
+    tuple = hash_tuple(key);
+    hold = function->holds[tuple];
     if (!hold) {
-        if (r->n_misses) {
-            run_flush(r);
-        }
-        if (ring_is_done(&r->function->ring, ring_head(&r->function->ring))) {
-            atomic_store_relaxed(&flow->active, true);
-            atomic_store_explicit(&flow->owner, NULL, memory_order_release);
+        uint64_t barrier = find_barrier(r, tuple);
+
+        if (!barrier) {
             return true;
         }
-        hold = hold_create(r, flow);
+        hold = hold_create(r, tuple, barrier);
     }
-    if (hold->n == ARRAY_SIZE(hold->frames)) {
-        hold_give_up(r, hold);
-        miss(r, frame);
+    if (hold->n >= ARRAY_SIZE(hold->frames)
+        || function->n_held >= SIMNIC_HELD_MAX) {
+        miss(r, frame, key);
         return false;
     }
     COVERAGE_INC(simnic_hold);
     hold->frames[hold->n++] = frame;
-    SIMNIC_ADD(r->function->stats.held, 1);
-    SIMNIC_ADD(r->function->stats.held_now, 1);
+    function->n_held++;
+    SIMNIC_ADD(function->stats.held, 1);
+    SIMNIC_ADD(function->stats.held_now, 1);
     return false;
 }
 
@@ -510,12 +559,13 @@ driver_takes_vf(const struct simnic_function *function, struct flow *key)
     return listed != simnic_read_bool(&function->forge_list);
 }
 
-/* Has the NIC act on 'frame', which is in a tunnel that 'outer' terminates.
+/* Has the NIC act on 'frame', whose headers are in 'outer_key' and which is in
+ * a tunnel that 'outer' terminates.
  * It acts alone only if it has a flow for what is inside; if not, Open vSwitch
  * gets the frame as it came. */
 static void
 run_tunneled(struct run *r, struct simnic_flow *outer,
-             struct dp_packet *frame)
+             struct dp_packet *frame, const struct flow *outer_key)
 {
     const struct simnic_actions *actions
         = ovsrcu_get(const struct simnic_actions *, &outer->actions);
@@ -527,13 +577,13 @@ run_tunneled(struct run *r, struct simnic_flow *outer,
     struct flow key;
 
     if (!tunnel) {
-        miss(r, frame);
+        miss(r, frame, outer_key);
         return;
     }
     dp_packet_batch_init_packet(&batch, dp_packet_clone(frame));
     netdev_pop_header(tunnel, &batch);
     if (dp_packet_batch_is_empty(&batch)) {
-        miss(r, frame);
+        miss(r, frame, outer_key);
         return;
     }
 
@@ -544,10 +594,10 @@ run_tunneled(struct run *r, struct simnic_flow *outer,
     if (!flow || ovsrcu_get(const struct simnic_actions *,
                             &flow->actions)->pop_port != ODPP_NONE) {
         dp_packet_delete(inner);
-        miss(r, frame);
+        miss(r, frame, &key);
         return;
     }
-    if (!may_pass(r, flow, frame)) {
+    if (!may_pass(r, frame, &key)) {
         dp_packet_delete(inner);
         return;
     }
@@ -564,19 +614,19 @@ run_frame(struct run *r, struct dp_packet *frame)
     struct flow key;
 
     pkt_metadata_init(&frame->md, r->port);
+    flow_extract(frame, &key);
     if (!r->sw) {
-        miss(r, frame);
+        miss(r, frame, &key);
         return;
     }
-    flow_extract(frame, &key);
 
     flow = lookup(r->nic, &key);
     if (!flow) {
-        miss(r, frame);
+        miss(r, frame, &key);
     } else if (ovsrcu_get(const struct simnic_actions *,
                           &flow->actions)->pop_port != ODPP_NONE) {
-        run_tunneled(r, flow, frame);
-    } else if (may_pass(r, flow, frame)) {
+        run_tunneled(r, flow, frame, &key);
+    } else if (may_pass(r, frame, &key)) {
         hit(r, flow, frame, &key);
     }
 }
@@ -599,7 +649,7 @@ run_new_frame(struct run *r, struct dp_packet *frame)
         pkt_metadata_init(&frame->md, r->port);
         flow_extract(frame, &key);
         if (!driver_takes_vf(function, &key)) {
-            to_host(r, frame, &function->stats.synthetic);
+            to_host_in_order(r, frame, &key, &function->stats.synthetic);
             return;
         }
     }
@@ -685,31 +735,29 @@ run_holds(struct simnic_thread *thread, bool give_up)
 {
     struct ovs_list holds;
 
-    /* While frames of one are acted on, any other may be created or given
-     * up. */
+    /* While frames of one are acted on, others may be created. */
     ovs_list_init(&holds);
     ovs_list_push_back_all(&holds, &thread->holds);
     while (!ovs_list_is_empty(&holds)) {
         struct simnic_hold *hold = CONTAINER_OF(ovs_list_front(&holds),
                                                 struct simnic_hold, node);
-        struct dp_packet *frames[SIMNIC_HOLD_MAX];
-        bool gone, done, late;
+        struct simnic_ring *ring;
         struct run r;
-        size_t n;
+        bool done;
 
         if (!is_own_function(thread, hold)) {
             /* The function is no more; do not touch it. */
             for (size_t i = 0; i < hold->n; i++) {
                 dp_packet_delete(hold->frames[i]);
             }
-            hold_destroy(hold);
+            ovs_list_remove(&hold->node);
+            free(hold);
             continue;
         }
 
-        gone = simnic_read_bool(&hold->flow->gone);
-        done = ring_is_done(&hold->function->ring, hold->barrier);
-        late = time_msec() >= hold->deadline;
-        if (!gone && !done && !late && !give_up) {
+        ring = &hold->function->ring;
+        done = ring_is_done(ring, MIN(hold->barrier, ring_head(ring)));
+        if (!done && !give_up && time_msec() < hold->deadline) {
             ovs_list_remove(&hold->node);
             ovs_list_push_back(&thread->holds, &hold->node);
             continue;
@@ -717,19 +765,14 @@ run_holds(struct simnic_thread *thread, bool give_up)
 
         batch_begin(thread);
         run_init(&r, thread, hold->function);
-        if (give_up || (!gone && !done)) {
-            hold_give_up(&r, hold);
+        if (done) {
+            hold_remove(&r, hold);
+            for (size_t i = 0; i < hold->n; i++) {
+                run_frame(&r, hold->frames[i]);
+            }
+            free(hold);
         } else {
-            n = hold->n;
-            memcpy(frames, hold->frames, n * sizeof *frames);
-            if (done) {
-                atomic_store_relaxed(&hold->flow->active, true);
-            }
-            SIMNIC_ADD(r.function->stats.held_now, -n);
-            hold_destroy(hold);
-            for (size_t i = 0; i < n; i++) {
-                run_frame(&r, frames[i]);
-            }
+            hold_give_up(&r, hold);
         }
         run_done(&r);
         batch_end(thread);

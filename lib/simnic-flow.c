@@ -31,12 +31,6 @@ COVERAGE_DEFINE(simnic_reset);
 
 /* The flow table of an emulated NIC, as its driver commands it. */
 
-void
-simnic_flow_ref(struct simnic_flow *flow)
-{
-    ovs_refcount_ref(&flow->ref_cnt);
-}
-
 static void
 flow_destroy(struct simnic_flow *flow)
 {
@@ -50,14 +44,6 @@ flow_destroy(struct simnic_flow *flow)
                                          &flow->actions)));
     simnic_unref(flow->nic);
     free(flow);
-}
-
-void
-simnic_flow_unref(struct simnic_flow *flow)
-{
-    if (ovs_refcount_unref(&flow->ref_cnt) == 1) {
-        ovsrcu_postpone(flow_destroy, flow);
-    }
 }
 
 static bool
@@ -152,7 +138,6 @@ simnic_flow_put(struct simnic *nic, const struct match *match,
     } else {
         flow = xzalloc(sizeof *flow);
         flow->nic = simnic_ref(nic);
-        ovs_refcount_init(&flow->ref_cnt);
         ovsrcu_init(&flow->actions, actions_create(actions, actions_len));
         atomic_init(&flow->used, 0);
         cls_rule_init(&flow->cr, match, 0);
@@ -248,7 +233,7 @@ simnic_flow_del(struct simnic_flow *flow, struct dpif_flow_stats *stats)
     ovs_mutex_unlock(&nic->mutex);
 
     read_stats(flow, stats);
-    simnic_flow_unref(flow);
+    ovsrcu_postpone(flow_destroy, flow);
 }
 
 /* Returns true if 'flow' is no longer in the NIC, although nobody has deleted

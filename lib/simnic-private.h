@@ -82,6 +82,12 @@ struct simnic_ring {
     );
 };
 
+/* Hash values that connections are told apart by, for the sake of order. */
+#define SIMNIC_N_TUPLES 256
+
+/* Frames that may be held for all connections of a function. */
+#define SIMNIC_HELD_MAX (4 * SIMNIC_HOLD_MAX)
+
 struct simnic_counters {
     atomic_uint64_t from_link, from_link_bytes;
     atomic_uint64_t to_link, to_link_bytes;
@@ -124,6 +130,13 @@ struct simnic_function {
     struct simnic_ring ring;
     struct simnic_counters stats;
 
+    /* For its thread: for each hash of a 5-tuple, the position in 'ring'
+     * behind the latest frame of such a connection, and the frames that are
+     * held back. */
+    uint64_t miss_positions[SIMNIC_N_TUPLES];
+    struct simnic_hold *holds[SIMNIC_N_TUPLES];
+    size_t n_held;                      /* Frames in all of 'holds'. */
+
     /* What the VM's driver knows: the conditions of the VF's flows. */
     struct classifier list;
 };
@@ -145,18 +158,11 @@ struct simnic_condition {
 struct simnic_flow {
     struct cls_rule cr;                 /* In the NIC's 'table'. */
     struct simnic *nic;                 /* Has a reference. */
-    struct ovs_refcount ref_cnt;
     struct ovs_list node;               /* In the NIC's 'flows'. */
     OVSRCU_TYPE(const struct simnic_actions *) actions;
     struct simnic_condition *condition; /* NULL if it is on no list. */
 
-    /* A flow starts as inactive.  The first thread to come upon a frame of it
-     * becomes its owner, holds frames in 'hold' until there is nothing in Open
-     * vSwitch that they could overtake, and makes it active. */
-    atomic_bool active;
     atomic_bool gone;                   /* It has left the table. */
-    ATOMIC(struct simnic_thread *) owner;
-    struct simnic_hold *hold;           /* For the owner. */
 
     atomic_uint64_t n_packets, n_bytes;
     atomic_llong used;
@@ -168,12 +174,12 @@ struct simnic_flow {
     long long int lagging_since;
 };
 
-/* Frames of an inactive flow, unmodified. */
+/* Frames of a connection that wait, unmodified. */
 struct simnic_hold {
     struct ovs_list node;               /* In the thread's 'holds'. */
-    struct simnic_flow *flow;           /* Has a reference. */
     struct simnic_function *function;   /* May be gone. */
     unsigned int function_id;           /* Its 'id'. */
+    size_t tuple;                       /* The hash of the 5-tuples. */
     uint64_t barrier;                   /* Position in the function's ring. */
     long long int deadline;
     size_t n;
@@ -260,8 +266,6 @@ extern struct shash simnic_nics OVS_GUARDED_BY(simnic_nics_mutex);
 
 struct simnic *simnic_find(const char *name);
 void simnic_reset(struct simnic *);
-void simnic_flow_ref(struct simnic_flow *);
-void simnic_flow_unref(struct simnic_flow *);
 void simnic_flow_remove_all(struct simnic *nic) OVS_REQUIRES(nic->mutex);
 void simnic_sync_threads(struct simnic *nic) OVS_REQUIRES(nic->mutex);
 const char *simnic_link_state(struct simnic_function *, char **errorp);

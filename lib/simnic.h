@@ -70,13 +70,14 @@ struct smap;
  * Order
  * =====
  *
- * When a flow is put while frames of it are on their way through Open vSwitch,
- * those that come after are held back in the NIC until Open vSwitch is done
- * with these, so that they do not overtake them.  It is done with a frame when
- * it asks the representor for the next ones.  If that takes more than 100 ms
- * or SIMNIC_HOLD_MAX frames, then the frames that are held go to Open vSwitch
- * as well.  When a flow is deleted, all frames that it has forwarded are on
- * the link before the next frame is a miss.
+ * While frames of a connection are on their way through Open vSwitch, because
+ * they missed, those that come after and hit are held back in the NIC until
+ * Open vSwitch is done with these, so that they do not overtake them.  It is
+ * done with a frame when it asks the representor for the next ones.  If that
+ * takes more than 100 ms or SIMNIC_HOLD_MAX frames, or if another frame of the
+ * connection misses, then the frames that are held go to Open vSwitch as well.
+ * When a flow is deleted, all frames that it has forwarded are on the link
+ * before the next frame is a miss.
  *
  *
  * Thread-safety
@@ -107,7 +108,7 @@ struct smap;
                                          * vSwitch. */
 #define SIMNIC_MAX_THREADS 64
 
-/* Frames of a flow that are held at most. */
+/* Frames of a connection that are held at most. */
 #define SIMNIC_HOLD_MAX 256
 
 struct simnic;                  /* An adapter. */
