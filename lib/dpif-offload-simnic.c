@@ -107,16 +107,27 @@ enable_port(struct dpif_offload *offload, struct dpif_offload_port *port)
     dpif_offload_set_netdev_offload(port->netdev, offload);
 }
 
+static int simnic_offload_port_del(struct dpif_offload *, odp_port_t);
+
 static int
 simnic_offload_port_add(struct dpif_offload *offload, struct netdev *netdev,
                         odp_port_t port_no)
 {
     struct simnic_offload *o = simnic_offload_cast(offload);
+    struct dpif_offload_port *old;
     struct simnic_port *port;
 
-    if (dpif_offload_port_mgr_find_by_odp_port(offload, port_no)
-        || dpif_offload_port_mgr_find_by_netdev(offload, netdev)) {
+    if (dpif_offload_port_mgr_find_by_odp_port(offload, port_no)) {
         return EEXIST;
+    }
+    old = dpif_offload_port_mgr_find_by_netdev(offload, netdev);
+    if (old) {
+        if (netdev_is_simnic(netdev)) {
+            return EEXIST;
+        }
+        /* A tunnel that gets another number, because its UDP port changes, is
+         * added by the new one before it is deleted by the old one. */
+        simnic_offload_port_del(offload, old->port_no);
     }
 
     /* The port must be complete before PMD threads can find it. */
