@@ -129,16 +129,6 @@ ring_is_done(struct simnic_ring *ring, uint64_t position)
 /* Output. */
 
 static bool
-is_resetting(const struct simnic *nic_, long long int now)
-{
-    struct simnic *nic = CONST_CAST(struct simnic *, nic_);
-    long long int until;
-
-    atomic_read_relaxed(&nic->reset_until, &until);
-    return OVS_UNLIKELY(now < until);
-}
-
-static bool
 is_cut(const struct simnic_function *function)
 {
     return OVS_UNLIKELY(simnic_read_bool(&function->link_cut)
@@ -166,7 +156,7 @@ simnic_bridge_deliver(struct simnic_function *function,
     unsigned int n_failed;
     uint64_t n_bytes = 0;
 
-    if (is_resetting(function->nic, time_msec())) {
+    if (OVS_UNLIKELY(simnic_is_resetting(function->nic))) {
         drop_tx(function, batch, SIMNIC_DROP_RESET);
         return;
     }
@@ -560,9 +550,8 @@ driver_takes_vf(const struct simnic_function *function, struct flow *key)
 }
 
 /* Has the NIC act on 'frame', whose headers are in 'outer_key' and which is in
- * a tunnel that 'outer' terminates.
- * It acts alone only if it has a flow for what is inside; if not, Open vSwitch
- * gets the frame as it came. */
+ * a tunnel that 'outer' terminates.  It acts alone only if it has a flow for
+ * what is inside; if not, Open vSwitch gets the frame as it came. */
 static void
 run_tunneled(struct run *r, struct simnic_flow *outer,
              struct dp_packet *frame, const struct flow *outer_key)
@@ -606,10 +595,12 @@ run_tunneled(struct run *r, struct simnic_flow *outer,
     hit(r, flow, inner, &key);
 }
 
-/* Has the NIC act on 'frame'. */
+/* Has the NIC act on 'frame'.  If it 'is_new', the VM's driver gets it first,
+ * if there is one that holds a list. */
 static void
-run_frame(struct run *r, struct dp_packet *frame)
+run_frame(struct run *r, struct dp_packet *frame, bool is_new)
 {
+    struct simnic_function *function = r->function;
     struct simnic_flow *flow;
     struct flow key;
 
@@ -617,6 +608,11 @@ run_frame(struct run *r, struct dp_packet *frame)
     flow_extract(frame, &key);
     if (!r->sw) {
         miss(r, frame, &key);
+        return;
+    }
+    if (is_new && function->index && simnic_read_bool(&r->nic->driver_list)
+        && !driver_takes_vf(function, &key)) {
+        to_host_in_order(r, frame, &key, &function->stats.synthetic);
         return;
     }
 
@@ -631,29 +627,15 @@ run_frame(struct run *r, struct dp_packet *frame)
     }
 }
 
-/* Has the VM's driver, if 'function' has one that holds a list, and then the
- * NIC act on 'frame'. */
 static void
 run_new_frame(struct run *r, struct dp_packet *frame)
 {
-    struct simnic_function *function = r->function;
-
     if (OVS_UNLIKELY(dp_packet_size(frame) < ETH_HEADER_LEN)) {
-        SIMNIC_ADD(function->stats.rx_dropped[SIMNIC_DROP_INVALID], 1);
+        SIMNIC_ADD(r->function->stats.rx_dropped[SIMNIC_DROP_INVALID], 1);
         dp_packet_delete(frame);
         return;
     }
-    if (function->index && r->sw && simnic_read_bool(&r->nic->driver_list)) {
-        struct flow key;
-
-        pkt_metadata_init(&frame->md, r->port);
-        flow_extract(frame, &key);
-        if (!driver_takes_vf(function, &key)) {
-            to_host_in_order(r, frame, &key, &function->stats.synthetic);
-            return;
-        }
-    }
-    run_frame(r, frame);
+    run_frame(r, frame, true);
 }
 
 static void
@@ -697,7 +679,7 @@ simnic_bridge_poll(struct simnic_thread *thread,
     SIMNIC_ADD(function->stats.from_link_bytes, n_bytes);
     if (is_cut(function)) {
         drop_rx(function, &batch, SIMNIC_DROP_LINK_DOWN);
-    } else if (is_resetting(r.nic, r.now)) {
+    } else if (OVS_UNLIKELY(simnic_is_resetting(r.nic))) {
         drop_rx(function, &batch, SIMNIC_DROP_RESET);
     } else {
         DP_PACKET_BATCH_FOR_EACH (i, frame, &batch) {
@@ -768,7 +750,7 @@ run_holds(struct simnic_thread *thread, bool give_up)
         if (done) {
             hold_remove(&r, hold);
             for (size_t i = 0; i < hold->n; i++) {
-                run_frame(&r, hold->frames[i]);
+                run_frame(&r, hold->frames[i], false);
             }
             free(hold);
         } else {

@@ -744,15 +744,6 @@ simnic_link_wait(struct simnic_link *link)
     netdev_rxq_wait(link->rxq);
 }
 
-/* Returns true if simnic_link_wait() works for 'link', false if it has to be
- * polled.  At present it works for every type: AF_XDP sockets can be waited
- * for as well. */
-bool
-simnic_link_can_wait(const struct simnic_link *link OVS_UNUSED)
-{
-    return true;
-}
-
 /* Drops the frames of 'batch' that are larger than 'max_frame' bytes.  Returns
  * how many there were. */
 static unsigned int

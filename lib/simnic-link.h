@@ -56,7 +56,6 @@ void simnic_link_close_postponed(struct simnic_link *);
 
 int simnic_link_recv(struct simnic_link *, struct dp_packet_batch *);
 void simnic_link_wait(struct simnic_link *);
-bool simnic_link_can_wait(const struct simnic_link *);
 unsigned int simnic_link_send(struct simnic_link *, struct dp_packet_batch *);
 void simnic_link_complete_csum(struct dp_packet *);
 

@@ -34,10 +34,10 @@ struct simnic_link;
 /* What the modules of an emulated NIC share
  * =========================================
  *
- * For simnic*.c, and netdev-simnic.c for the state of a link, only: simnic.c
- * has adapters, functions, threads and flows;
- * simnic-bridge.c is the way of a frame; simnic-unixctl.c shows them and
- * injects faults. */
+ * For simnic.c (adapters, functions and threads), simnic-flow.c (the flow
+ * table), simnic-bridge.c (the way of a frame) and simnic-unixctl.c (what is
+ * shown to users, and faults) only, and netdev-simnic.c for the state of a
+ * link. */
 
 /* Counters that several threads may increment. */
 #define SIMNIC_ADD(COUNTER, N)                          \
@@ -152,7 +152,7 @@ struct simnic_actions {
 /* A condition in the list of a VM's driver. */
 struct simnic_condition {
     struct cls_rule cr;                 /* In the function's 'list'. */
-    struct simnic_function *function;   /* For identification only. */
+    struct simnic_function *function;   /* NULL once it is on no list. */
 };
 
 struct simnic_flow {
@@ -202,7 +202,6 @@ struct simnic_thread {
     struct simnic *nic;
     int id;
     pthread_t pthread;
-    bool started;                       /* For simnic.c, with the mutex. */
     long long int restart;              /* When to, in ms, if it has died. */
     OVSRCU_TYPE(struct simnic_functions *) functions;
     struct seq *wake_seq;               /* Wakes it up. */

@@ -24,7 +24,6 @@
 #include "layered/lib/simnic-caps.h"
 #include "layered/lib/simnic-link.h"
 #include "layered/lib/simnic-switch.h"
-#include "layered/lib/simnic-switch.h"
 #include "odp-util.h"
 #include "openvswitch/poll-loop.h"
 #include "openvswitch/vlog.h"
@@ -44,9 +43,6 @@ VLOG_DEFINE_THIS_MODULE(simnic);
  * calls by the other name, since a grace period is mostly enough.  Where this
  * is used it is not: the function has to have been called.) */
 #define wait_for_postponed ovsrcu_barrier
-
-/* How long a thread sleeps if one of its links cannot wake it up, in ns. */
-#define NAP_NS (50 * 1000)
 
 struct ovs_mutex simnic_nics_mutex = OVS_MUTEX_INITIALIZER;
 
@@ -96,10 +92,10 @@ nic_destroy(struct simnic *nic)
     free(nic);
 }
 
-/* Returns the NIC 'name', which is created if there is none yet.  The caller
- * gets a reference to it. */
+/* Returns the NIC 'name', with a reference for the caller.  If there is none,
+ * creates it if 'create', and otherwise returns NULL. */
 static struct simnic *
-nic_get(const char *name)
+nic_get(const char *name, bool create)
 {
     struct simnic *nic;
 
@@ -107,7 +103,7 @@ nic_get(const char *name)
     nic = shash_find_data(&simnic_nics, name);
     if (nic) {
         ovs_refcount_ref(&nic->ref_cnt);
-    } else {
+    } else if (create) {
         nic = nic_create(name);
     }
     ovs_mutex_unlock(&simnic_nics_mutex);
@@ -119,15 +115,7 @@ nic_get(const char *name)
 struct simnic *
 simnic_find(const char *name)
 {
-    struct simnic *nic;
-
-    ovs_mutex_lock(&simnic_nics_mutex);
-    nic = shash_find_data(&simnic_nics, name);
-    if (nic) {
-        ovs_refcount_ref(&nic->ref_cnt);
-    }
-    ovs_mutex_unlock(&simnic_nics_mutex);
-    return nic;
+    return nic_get(name, false);
 }
 
 struct simnic *
@@ -206,19 +194,7 @@ thread_sleep(struct simnic_thread *thread, uint64_t wake_seqno)
 {
     const struct simnic_functions *functions
         = ovsrcu_get(struct simnic_functions *, &thread->functions);
-    bool can_wait = true;
 
-    for (size_t i = 0; i < functions->n; i++) {
-        struct simnic_link *link = ovsrcu_get(struct simnic_link *,
-                                              &functions->array[i]->link);
-
-        can_wait = can_wait && (!link || simnic_link_can_wait(link));
-    }
-    if (!can_wait) {
-        ovsrcu_quiesce();
-        xnanosleep(NAP_NS);
-        return;
-    }
     for (size_t i = 0; i < functions->n; i++) {
         struct simnic_link *link = ovsrcu_get(struct simnic_link *,
                                               &functions->array[i]->link);
@@ -446,7 +422,7 @@ run_threads(struct simnic *nic)
 void
 simnic_configure(const char *name, const struct simnic_config *config)
 {
-    struct simnic *nic = nic_get(name);
+    struct simnic *nic = nic_get(name, true);
     bool is_new;
 
     ovs_mutex_lock(&nic->mutex);
@@ -638,7 +614,7 @@ simnic_function_attach(const char *nic_name, int index, const char *netdev,
                        struct simnic_function **functionp)
 {
     static atomic_count last_id = ATOMIC_COUNT_INIT(0);
-    struct simnic *nic = nic_get(nic_name);
+    struct simnic *nic = nic_get(nic_name, true);
     struct simnic_function *function;
 
     ovs_assert(index >= 0 && index < SIMNIC_MAX_FUNCTIONS);

@@ -90,13 +90,19 @@ def check_l4(proto, l4, addresses):
         check_sum('ICMPv6', l4, pseudo)
 
 
-def check_frame(frame):
+def split_frame(frame):
+    """Returns the Ethernet header of a frame, its innermost type, and what
+    follows."""
     ofs = 12
     eth_type, = struct.unpack_from('!H', frame, ofs)
     while eth_type in (0x8100, 0x88a8):
         ofs += 4
         eth_type, = struct.unpack_from('!H', frame, ofs)
-    ip = frame[ofs + 2:]
+    return frame[:ofs + 2], eth_type, frame[ofs + 2:]
+
+
+def check_frame(frame):
+    _, eth_type, ip = split_frame(frame)
     if eth_type == 0x0800:
         ihl = 4 * (ip[0] & 15)
         length, frag = struct.unpack_from('!HxxH', ip, 2)
@@ -126,17 +132,12 @@ def read_frames(port, n):
 
 def get_flow(frame):
     """Returns what tells the flow of a frame from others."""
-    ofs = 12
-    eth_type, = struct.unpack_from('!H', frame, ofs)
-    while eth_type in (0x8100, 0x88a8):
-        ofs += 4
-        eth_type, = struct.unpack_from('!H', frame, ofs)
-    ip = frame[ofs + 2:]
+    eth, eth_type, ip = split_frame(frame)
     if eth_type == 0x0800:
-        return frame[:ofs + 2], ip[9], ip[12:24]
+        return eth, ip[9], ip[12:24]
     elif eth_type == 0x86dd:
-        return frame[:ofs + 2], ip[6], ip[8:44]
-    return frame[:ofs + 2], 0, b''
+        return eth, ip[6], ip[8:44]
+    return eth, 0, b''
 
 
 def by_flow(frames):
