@@ -127,7 +127,7 @@ static struct ofpbuf miss_actions;
 static bool
 test_answer(struct dpif_netdev_miss_hook *hook OVS_UNUSED,
             const struct dp_packet *packet OVS_UNUSED,
-            const struct miniflow *key,
+            const struct miniflow *key, long long int now OVS_UNUSED,
             const struct nlattr **actions, size_t *actions_len)
 {
     if (MINIFLOW_GET_BE16(key, dl_type) != htons(ETH_TYPE_IP)
