@@ -5,6 +5,14 @@
 lib_libopenvswitch_la_SOURCES += \
 	layered/lib/dpif-offload-simnic.c \
 	layered/lib/dpif-offload-simnic.h \
+	layered/lib/loadgen-frame.c \
+	layered/lib/loadgen-private.h \
+	layered/lib/loadgen-unixctl.c \
+	layered/lib/loadgen-vm.c \
+	layered/lib/loadgen.c \
+	layered/lib/loadgen.h \
+	layered/lib/netdev-loadgen.c \
+	layered/lib/netdev-loadgen.h \
 	layered/lib/netdev-simnic.c \
 	layered/lib/netdev-simnic.h \
 	layered/lib/prefix-trie.c \
@@ -28,4 +36,6 @@ lib_libopenvswitch_la_SOURCES += \
 	layered/lib/simnic.c \
 	layered/lib/simnic.h
 
-MAN_FRAGMENTS += layered/lib/simnic-unixctl.man
+MAN_FRAGMENTS += \
+	layered/lib/loadgen-unixctl.man \
+	layered/lib/simnic-unixctl.man

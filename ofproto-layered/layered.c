@@ -17,6 +17,8 @@
 #include "layered/ofproto-layered/layered.h"
 
 #include "layered/lib/dpif-offload-simnic.h"
+#include "layered/lib/loadgen.h"
+#include "layered/lib/netdev-loadgen.h"
 #include "layered/lib/netdev-simnic.h"
 #include "layered/lib/simnic.h"
 #include "layered/ofproto-layered/layer-config.h"
@@ -36,6 +38,8 @@ layered_init(const char *remote)
     netdev_simnic_register();
     dpif_offload_simnic_register();
     simnic_unixctl_init();
+    netdev_loadgen_register();
+    loadgen_unixctl_init();
     layer_config_init(remote);
 }
 

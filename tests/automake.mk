@@ -1,6 +1,9 @@
 EXTRA_DIST += \
 	tests/bench-forwarding \
 	tests/bench-policy \
+	tests/bench_real.py \
+	tests/bench_report.py \
+	tests/bench_switch.py \
 	tests/build.at \
 	tests/fuzz-layer-file.c \
 	tests/fuzz-layer-packet.c \
@@ -17,6 +20,7 @@ EXTRA_DIST += \
 	tests/layer-policy.at \
 	tests/layer-state.at \
 	tests/layered-macros.at \
+	tests/loadgen.at \
 	tests/nic-bridge.at \
 	tests/nic-churn.at \
 	tests/nic-churn.py \
@@ -38,6 +42,7 @@ EXTRA_DIST += \
 	tests/provider.at \
 	tests/run-fuzzers \
 	tests/stress-layers \
+	tests/system-benchmark.at \
 	tests/system-layers.at \
 	tests/system-nic-offloads-macros.at \
 	tests/system-nic-offloads.at \
@@ -70,6 +75,7 @@ TESTSUITE_AT = \
 	$(srcdir)/tests/layer-policy.at \
 	$(srcdir)/tests/layer-state.at \
 	$(srcdir)/tests/layered-macros.at \
+	$(srcdir)/tests/loadgen.at \
 	$(srcdir)/tests/nic-bridge.at \
 	$(srcdir)/tests/nic-churn.at \
 	$(srcdir)/tests/nic-config.at \
@@ -86,6 +92,7 @@ TESTSUITE_AT = \
 	$(srcdir)/tests/vsctl-layer.at
 SYSTEM_TESTSUITE_AT = \
 	$(srcdir)/tests/layered-macros.at \
+	$(srcdir)/tests/system-benchmark.at \
 	$(srcdir)/tests/system-layers.at \
 	$(srcdir)/tests/system-nic.at \
 	$(srcdir)/tests/system-provider.at \
