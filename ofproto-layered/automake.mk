@@ -5,6 +5,8 @@ noinst_LTLIBRARIES += layered/ofproto-layered/libofproto-layered.la
 layered_ofproto_layered_libofproto_layered_la_SOURCES = \
 	layered/ofproto-layered/address-set.c \
 	layered/ofproto-layered/address-set.h \
+	layered/ofproto-layered/conn-path.c \
+	layered/ofproto-layered/conn-path.h \
 	layered/ofproto-layered/conn-state.c \
 	layered/ofproto-layered/conn-state.h \
 	layered/ofproto-layered/connection.c \

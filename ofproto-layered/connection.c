@@ -20,6 +20,7 @@
 #include "dpif.h"
 #include "flow.h"
 #include "hash.h"
+#include "layered/ofproto-layered/nat-pool.h"
 #include "layered/ofproto-layered/port-stats.h"
 #include "odp-util.h"
 #include "openvswitch/match.h"
@@ -46,189 +47,55 @@ COVERAGE_DEFINE(layered_conn_expired);
  * mutex, or between two quiescent states. */
 #define SLICE 64
 
+/* About how many connections a round of maintenance of all tables looks at. */
+#define AGE_MAX 131072
+
 /* All tables together hold about so many connections.  When they do, those
  * that have more than an equal share do not grow.  The others do, lest a
  * machine with few connections suffers from those with many, so that there may
  * be twice as many at the utmost. */
 #define CONN_GLOBAL_LIMIT 16000000
 
-static atomic_count n_connections = ATOMIC_COUNT_INIT(0);
+/* The number of connections, but for up to COUNT_BATCH of each table: threads
+ * that open connections should seldom write to the same place. */
+#define COUNT_BATCH 64
+static atomic_llong n_connections = 0;
 static atomic_count n_tables = ATOMIC_COUNT_INIT(0);
 
-/* Rewrites. */
+/* Look-ups that fail are remembered by number of buckets. */
+#define N_MISS_BUCKETS 1024
 
-/* Returns a new lease of 'tuple', which the caller has from the NAT pool. */
-struct nat_lease *
-nat_lease_create(const struct nat_tuple *tuple)
+/* Maps of a table, for each direction.  A power of 2. */
+#define N_MAPS 64
+
+struct conn_table {
+    struct ovs_mutex mutex;
+    uint32_t basis;             /* Makes collisions of hashes hard to
+                                 * provoke. */
+
+    /* By 'keys', of connections.  There are several maps, by the high bits of
+     * the hash, because a map that has to grow does so at once, while others
+     * wait for the mutex. */
+    struct cmap maps[N_LAYER_DIRECTIONS][N_MAPS];
+    atomic_size_t n;            /* Connections. */
+    size_t next_map;            /* To be aged. */
+    struct conn_paths *paths;   /* Reference. */
+    struct ovs_list half_open OVS_GUARDED; /* Oldest first, of connections. */
+    struct ovs_list others OVS_GUARDED; /* Not recently looked at first. */
+    struct ovs_list unsorted OVS_GUARDED; /* To be put in one of these. */
+    int n_uncounted OVS_GUARDED; /* Connections not in 'n_connections'. */
+    atomic_uint64_t evicted;
+    atomic_uint64_t opened;
+
+    /* By hash of tuple, how often a connection has come into being. */
+    atomic_uint64_t insertions[N_MISS_BUCKETS];
+};
+
+static bool
+has_ports(uint8_t nw_proto)
 {
-    struct nat_lease *lease = xmalloc(sizeof *lease);
-
-    ovs_refcount_init(&lease->ref_cnt);
-    lease->tuple = *tuple;
-    return lease;
-}
-
-struct nat_lease *
-nat_lease_ref(struct nat_lease *lease)
-{
-    if (lease) {
-        ovs_refcount_ref(&lease->ref_cnt);
-    }
-    return lease;
-}
-
-static void
-nat_lease_unref(struct nat_lease *lease)
-{
-    if (lease && ovs_refcount_unref(&lease->ref_cnt) == 1) {
-        nat_pool_release(&lease->tuple);
-        free(lease);
-    }
-}
-
-/* Returns a new rewrite, which changes nothing. */
-struct conn_rewrite *
-conn_rewrite_create(void)
-{
-    struct conn_rewrite *rw = xzalloc(sizeof *rw);
-
-    ovs_refcount_init(&rw->ref_cnt);
-    rw->dscp = -1;
-    return rw;
-}
-
-struct conn_rewrite *
-conn_rewrite_ref(const struct conn_rewrite *rw_)
-{
-    struct conn_rewrite *rw = CONST_CAST(struct conn_rewrite *, rw_);
-
-    if (rw) {
-        ovs_refcount_ref(&rw->ref_cnt);
-    }
-    return rw;
-}
-
-void
-conn_rewrite_unref(struct conn_rewrite *rw)
-{
-    if (rw && ovs_refcount_unref(&rw->ref_cnt) == 1) {
-        for (size_t i = 0; i < rw->n_nats; i++) {
-            nat_lease_unref(rw->nats[i].lease);
-            layer_rule_unref(rw->nats[i].rule);
-        }
-        free(rw->nats);
-        free(rw);
-    }
-}
-
-/* Has 'rw' translate as 'nat' does, after what it does already.  Takes over
- * the references in 'nat'. */
-void
-conn_rewrite_add_nat(struct conn_rewrite *rw, const struct conn_nat *nat)
-{
-    rw->nats = xrealloc(rw->nats, (rw->n_nats + 1) * sizeof *rw->nats);
-    rw->nats[rw->n_nats++] = *nat;
-    if (nat->source) {
-        if (!rw->snat) {
-            rw->snat_from = nat->from;
-        }
-        rw->snat_to = nat->to;
-        rw->snat = true;
-    } else {
-        if (!rw->dnat) {
-            rw->dnat_from = nat->from;
-        }
-        rw->dnat_to = nat->to;
-        rw->dnat = true;
-    }
-}
-
-/* Returns true if 'rw', which may be NULL, translates addresses. */
-bool
-conn_rewrite_is_nat(const struct conn_rewrite *rw)
-{
-    return rw && (rw->snat || rw->dnat);
-}
-
-static void
-set_src(const struct conn_endpoint *to, struct flow *flow,
-        struct flow_wildcards *wc)
-{
-    if (flow->dl_type == htons(ETH_TYPE_IP)) {
-        WC_MASK_FIELD(wc, nw_src);
-        flow->nw_src = in6_addr_get_mapped_ipv4(&to->addr);
-    } else {
-        WC_MASK_FIELD(wc, ipv6_src);
-        flow->ipv6_src = to->addr;
-    }
-    if (to->port) {
-        WC_MASK_FIELD(wc, tp_src);
-        flow->tp_src = to->port;
-    }
-}
-
-static void
-set_dst(const struct conn_endpoint *to, struct flow *flow,
-        struct flow_wildcards *wc)
-{
-    if (flow->dl_type == htons(ETH_TYPE_IP)) {
-        WC_MASK_FIELD(wc, nw_dst);
-        flow->nw_dst = in6_addr_get_mapped_ipv4(&to->addr);
-    } else {
-        WC_MASK_FIELD(wc, ipv6_dst);
-        flow->ipv6_dst = to->addr;
-    }
-    if (to->port) {
-        WC_MASK_FIELD(wc, tp_dst);
-        flow->tp_dst = to->port;
-    }
-}
-
-/* Applies 'rw' to the packet in 'flow', or undoes its translations if 'reply'
- * is true.  Returns false if the packet's time to live does not allow it. */
-bool
-conn_rewrite_apply(const struct conn_rewrite *rw, bool reply,
-                   struct flow *flow, struct flow_wildcards *wc)
-{
-    if (!rw) {
-        return true;
-    }
-    if (reply) {
-        if (rw->snat) {
-            set_dst(&rw->snat_from, flow, wc);
-        }
-        if (rw->dnat) {
-            set_src(&rw->dnat_from, flow, wc);
-        }
-        return true;
-    }
-
-    if (rw->snat) {
-        set_src(&rw->snat_to, flow, wc);
-    }
-    if (rw->dnat) {
-        set_dst(&rw->dnat_to, flow, wc);
-    }
-    if (rw->dscp >= 0 && is_ip_any(flow)) {
-        wc->masks.nw_tos |= IP_DSCP_MASK;
-        flow->nw_tos = (flow->nw_tos & ~IP_DSCP_MASK) | rw->dscp << 2;
-    }
-    if (rw->set_src) {
-        WC_MASK_FIELD(wc, dl_src);
-        flow->dl_src = rw->dl_src;
-    }
-    if (rw->set_dst) {
-        WC_MASK_FIELD(wc, dl_dst);
-        flow->dl_dst = rw->dl_dst;
-    }
-    if (rw->dec_ttl && is_ip_any(flow)) {
-        WC_MASK_FIELD(wc, nw_ttl);
-        if (flow->nw_ttl <= rw->dec_ttl) {
-            return false;
-        }
-        flow->nw_ttl -= rw->dec_ttl;
-    }
-    return true;
+    return (nw_proto == IPPROTO_TCP || nw_proto == IPPROTO_UDP
+            || nw_proto == IPPROTO_SCTP);
 }
 
 /* The mutable part. */
@@ -250,27 +117,37 @@ progress_from_u32(uint32_t x)
     };
 }
 
-/* Returns the mutable part of a new connection that 'opener', as it entered
- * the port in direction 'dir', opens. */
+/* Returns the mutable part of a new connection of 'table' that 'opener', as it
+ * entered the port in direction 'dir', opens.  Changes 'opener'. */
 struct conn_live *
-conn_live_create(const struct flow *opener, enum layer_direction dir,
+conn_live_create(struct conn_table *table, struct flow *opener,
+                 enum layer_direction dir,
                  const struct conn_progress *progress, long long int now)
 {
     struct conn_live *live = xmalloc(sizeof *live);
 
-    ovs_refcount_init(&live->ref_cnt);
-    ovs_list_init(&live->list_node);
-    live->current = NULL;
-    live->dir = dir;
-    live->opener = miniflow_create(opener);
-    live->created = now;
-    atomic_init(&live->used, now);
-    atomic_init(&live->progress, progress_to_u32(progress));
     for (size_t i = 0; i < N_LAYER_DIRECTIONS; i++) {
         atomic_init(&live->promoted[i], false);
         atomic_init(&live->packets[i], 0);
         atomic_init(&live->bytes[i], 0);
     }
+    atomic_init(&live->used, now);
+    live->created = now;
+    ovs_refcount_init(&live->ref_cnt);
+    atomic_init(&live->progress, progress_to_u32(progress));
+    live->ipv6_label = opener->ipv6_label;
+    live->dir = dir;
+
+    /* The keys have the tuple, and nothing looks at the source port of a
+     * tunnel, which is a hash of the tuple. */
+    opener->nw_src = opener->nw_dst = 0;
+    opener->ipv6_src = opener->ipv6_dst = in6addr_any;
+    opener->ipv6_label = 0;
+    if (has_ports(opener->nw_proto)) {
+        opener->tp_src = opener->tp_dst = 0;
+    }
+    opener->tunnel.tp_src = 0;
+    live->opener = conn_paths_get_opener(table->paths, opener);
     return live;
 }
 
@@ -287,28 +164,42 @@ void
 conn_live_unref(struct conn_live *live)
 {
     if (live && ovs_refcount_unref(&live->ref_cnt) == 1) {
-        free(live->opener);
+        conn_opener_unref(live->opener);
         free(live);
     }
 }
 
 /* Connections. */
 
-/* Returns a new connection without layer flows, with room for 'max_layers' of
- * them.  Takes over the reference to 'live'. */
+/* Returns a new connection for 'table' with 'keys', whose conn_table_hash()es
+ * are 'hashes', and the layer flows of 'draft', which 'rules' and 'ps' are for
+ * (see conn_paths_get()).  Takes over the reference to 'live', and from
+ * 'draft' the NAT pool's tuples. */
 struct connection *
-connection_create(const struct conn_key keys[], uint64_t version,
-                  struct conn_live *live, size_t max_layers)
+connection_create(struct conn_table *table, const struct conn_key keys[],
+                  const uint32_t hashes[], uint64_t version,
+                  struct conn_live *live, struct conn_draft *draft,
+                  const struct layer_rule *const rules[],
+                  struct port_stats *ps)
 {
+    const struct conn_path *path = conn_paths_get(table->paths, draft, rules,
+                                                  ps, keys);
     struct connection *conn;
 
-    conn = xmalloc(sizeof *conn + max_layers * sizeof *conn->layers);
+    conn = xmalloc(sizeof *conn + path->n_extra * sizeof *conn->extra);
     memcpy(conn->keys, keys, sizeof conn->keys);
-    ovs_refcount_init(&conn->ref_cnt);
-    conn->version = version;
-    atomic_init(&conn->gone, false);
     conn->live = live;
-    conn->n = 0;
+    conn->path = path;
+    conn->version = version;
+    ovs_list_init(&conn->list_node);
+    memcpy(conn->hashes, hashes, sizeof conn->hashes);
+    ovs_refcount_init(&conn->ref_cnt);
+    atomic_init(&conn->gone, false);
+    if (OVS_UNLIKELY(draft->n_extra)) {
+        memcpy(conn->extra, draft->extra,
+               draft->n_extra * sizeof *conn->extra);
+    }
+    draft->n_nats = 0;
     return conn;
 }
 
@@ -321,40 +212,141 @@ connection_ref(const struct connection *conn_)
     return conn;
 }
 
-/* Initializes 'dst' as a copy of 'src', with references of its own. */
-void
-conn_layer_clone(struct conn_layer *dst, const struct conn_layer *src)
+/* Returns the endpoint that 'conn' has in 'place', an enum conn_place. */
+struct conn_endpoint
+connection_endpoint(const struct connection *conn, uint16_t place)
 {
-    *dst = (struct conn_layer) {
-        .layer = layer_ref(src->layer),
-        .dir = src->dir,
-        .rewrite = conn_rewrite_ref(src->rewrite),
-        .uses = xmemdup(src->uses, src->n_uses * sizeof *src->uses),
-        .n_uses = src->n_uses,
-    };
-    for (size_t i = 0; i < dst->n_uses; i++) {
-        rule_stats_ref(dst->uses[i]);
+    const struct conn_key *key = &conn->keys[place < CONN_IN_SRC
+                                             ? LAYER_OUTBOUND : LAYER_INBOUND];
+
+    switch (place) {
+    case CONN_OUT_SRC:
+    case CONN_IN_SRC:
+        return (struct conn_endpoint) { key->src, key->tp_src };
+    case CONN_OUT_DST:
+    case CONN_IN_DST:
+        return (struct conn_endpoint) { key->dst, key->tp_dst };
+    default:
+        return conn->extra[place - CONN_EXTRA];
     }
 }
 
-/* Frees what 'cl' refers to. */
-void
-conn_layer_uninit(struct conn_layer *cl)
+/* Stores in '*tuple' the NAT pool's tuple that 'conn' has for 'nat'. */
+static void
+get_nat_tuple(const struct connection *conn, const struct conn_nat *nat,
+              struct nat_tuple *tuple)
 {
-    for (size_t i = 0; i < cl->n_uses; i++) {
-        rule_stats_unref(cl->uses[i]);
+    struct conn_endpoint to = connection_endpoint(conn, nat->to);
+    struct conn_endpoint remote = connection_endpoint(conn, nat->remote);
+
+    *tuple = (struct nat_tuple) {
+        .addr = to.addr,
+        .port = to.port,
+        .remote = remote.addr,
+        .remote_port = remote.port,
+        .nw_proto = conn->keys[0].nw_proto,
+    };
+}
+
+/* Stores in '*rw' what the layer flow 'cl' does to packets of 'conn'. */
+void
+conn_layer_rewrite(const struct connection *conn, const struct conn_layer *cl,
+                   struct conn_rewrite *rw)
+{
+    *rw = (struct conn_rewrite) {
+        .snat = cl->snat,
+        .dnat = cl->dnat,
+        .marks = cl->marks,
+    };
+    if (cl->snat) {
+        rw->snat_from = connection_endpoint(conn, cl->snat_from);
+        rw->snat_to = connection_endpoint(conn, cl->snat_to);
     }
-    free(cl->uses);
-    conn_rewrite_unref(cl->rewrite);
-    layer_unref(cl->layer);
+    if (cl->dnat) {
+        rw->dnat_from = connection_endpoint(conn, cl->dnat_from);
+        rw->dnat_to = connection_endpoint(conn, cl->dnat_to);
+    }
+}
+
+/* Does to the packet in 'flow' what the layer flow 'cl' does to packets of
+ * 'conn', or undoes its translations if 'reply' is true.  Returns false if the
+ * packet's time to live does not allow it. */
+bool
+conn_layer_apply(const struct connection *conn, const struct conn_layer *cl,
+                 bool reply, struct flow *flow, struct flow_wildcards *wc)
+{
+    struct conn_rewrite rw;
+
+    if (!cl->rewrites) {
+        return true;
+    }
+    conn_layer_rewrite(conn, cl, &rw);
+    return conn_rewrite_apply(&rw, reply, flow, wc);
+}
+
+/* Adds 'cl', a layer flow of 'conn', to 'draft', for another connection with
+ * the same tuples. */
+void
+conn_draft_add_known(struct conn_draft *draft, const struct connection *conn,
+                     const struct conn_layer *cl)
+{
+    struct conn_draft_layer *dl = conn_draft_add_layer(draft);
+
+    *dl = (struct conn_draft_layer) {
+        .layer = cl->layer,
+        .dir = cl->dir,
+        .known = cl,
+        .n_rules = cl->n_uses,
+        .first_nat = draft->n_nats,
+        .n_nats = cl->n_nats,
+        .marks = cl->marks,
+    };
+    draft->nw_proto = conn->keys[0].nw_proto;
+    for (size_t i = 0; i < cl->n_nats; i++) {
+        const struct conn_nat *nat = &cl->nats[i];
+        struct conn_draft_nat *dn = conn_draft_add_nat(draft);
+
+        *dn = (struct conn_draft_nat) {
+            .source = nat->source,
+            .leased = nat->source,
+            .from = connection_endpoint(conn, nat->from),
+            .to = connection_endpoint(conn, nat->to),
+            .rule = nat->rule,
+        };
+        if (nat->source) {
+            struct nat_tuple tuple;
+
+            dn->remote = connection_endpoint(conn, nat->remote);
+            get_nat_tuple(conn, nat, &tuple);
+            nat_pool_ref(&tuple);
+        }
+    }
+}
+
+static void
+release_nat_tuples(const struct connection *conn)
+{
+    for (size_t i = 0; i < conn->path->n; i++) {
+        const struct conn_layer *cl = &conn->path->layers[i];
+
+        for (size_t j = 0; j < cl->n_nats; j++) {
+            if (cl->nats[j].source) {
+                struct nat_tuple tuple;
+
+                get_nat_tuple(conn, &cl->nats[j], &tuple);
+                nat_pool_release(&tuple);
+            }
+        }
+    }
 }
 
 static void
 connection_free(struct connection *conn)
 {
-    for (size_t i = 0; i < conn->n; i++) {
-        conn_layer_uninit(&conn->layers[i]);
+    if (conn->path->snat) {
+        release_nat_tuples(conn);
     }
+    conn_path_unref(conn->path);
     conn_live_unref(conn->live);
     free(conn);
 }
@@ -376,15 +368,23 @@ connection_progress(const struct connection *conn)
     return progress_from_u32(progress);
 }
 
-/* Returns the time, in ms, at which 'cl' times out. */
+/* Returns the time, in ms, until which 'conn' lasts without a packet where it
+ * has the timeouts 'seconds'. */
 static long long int
-conn_layer_expires(const struct connection *conn, const struct conn_layer *cl)
+expires(const struct connection *conn, const uint32_t seconds[N_CONN_STATES])
 {
     struct conn_progress progress = connection_progress(conn);
     long long int used;
 
     atomic_read_relaxed(&conn->live->used, &used);
-    return used + cl->layer->timeouts.seconds[progress.state] * 1000LL;
+    return used + seconds[progress.state] * 1000LL;
+}
+
+/* Returns the time, in ms, at which 'cl', of 'conn', times out. */
+static long long int
+conn_layer_expires(const struct connection *conn, const struct conn_layer *cl)
+{
+    return expires(conn, cl->layer->timeouts.seconds);
 }
 
 /* Returns the time, in ms, at which 'conn' loses a layer flow unless there is
@@ -392,12 +392,7 @@ conn_layer_expires(const struct connection *conn, const struct conn_layer *cl)
 long long int
 connection_expires(const struct connection *conn)
 {
-    long long int expires = LLONG_MAX;
-
-    for (size_t i = 0; i < conn->n; i++) {
-        expires = MIN(expires, conn_layer_expires(conn, &conn->layers[i]));
-    }
-    return expires;
+    return expires(conn, conn->path->expires);
 }
 
 /* Returns true if 'conn' as a whole is over at 'now': no layer flow is left,
@@ -405,18 +400,7 @@ connection_expires(const struct connection *conn)
 static bool
 connection_is_over(const struct connection *conn, long long int now)
 {
-    bool over = true;
-
-    for (size_t i = 0; i < conn->n; i++) {
-        const struct conn_layer *cl = &conn->layers[i];
-        bool expired = conn_layer_expires(conn, cl) <= now;
-
-        if (expired && conn_rewrite_is_nat(cl->rewrite)) {
-            return true;
-        }
-        over &= expired;
-    }
-    return over;
+    return expires(conn, conn->path->over) <= now;
 }
 
 /* Returns 'conn''s layer flow in 'layer', of whatever version, NULL if it has
@@ -425,15 +409,48 @@ const struct conn_layer *
 connection_find_layer(const struct connection *conn, const struct layer *layer,
                       long long int now)
 {
-    for (size_t i = 0; i < conn->n; i++) {
-        const struct conn_layer *cl = &conn->layers[i];
+    const struct conn_layer *cl = conn_path_find(conn->path, layer, 0);
 
-        if (cl->layer == layer
-            || uuid_equals(&cl->layer->uuid, &layer->uuid)) {
-            return conn_layer_expires(conn, cl) > now ? cl : NULL;
+    return cl && conn_layer_expires(conn, cl) > now ? cl : NULL;
+}
+
+/* Credits to the rules of 'conn''s layer flows packets in direction 'dir' that
+ * these let pass. */
+void
+connection_credit_rules(const struct connection *conn,
+                        enum layer_direction dir,
+                        const struct dpif_flow_stats *stats)
+{
+    for (size_t i = 0; i < conn->path->n; i++) {
+        const struct conn_layer *cl = &conn->path->layers[i];
+
+        for (size_t j = 0; cl->dir == dir && j < cl->n_uses; j++) {
+            rule_stats_credit(cl->uses[j], stats);
         }
     }
-    return NULL;
+}
+
+/* Stores in 'flow' the packet that opened 'conn', as it entered the port, with
+ * the tuple that 'conn' has now. */
+void
+connection_get_opener(const struct connection *conn, struct flow *flow)
+{
+    const struct conn_live *live = conn->live;
+    const struct conn_key *key = &conn->keys[live->dir];
+
+    conn_opener_expand(live->opener, flow);
+    flow->ipv6_label = live->ipv6_label;
+    if (flow->dl_type == htons(ETH_TYPE_IP)) {
+        flow->nw_src = in6_addr_get_mapped_ipv4(&key->src);
+        flow->nw_dst = in6_addr_get_mapped_ipv4(&key->dst);
+    } else {
+        flow->ipv6_src = key->src;
+        flow->ipv6_dst = key->dst;
+    }
+    if (has_ports(flow->nw_proto)) {
+        flow->tp_src = key->tp_src;
+        flow->tp_dst = key->tp_dst;
+    }
 }
 
 /* Returns true if a packet in direction 'dir' with 'tcp_flags' opens 'conn',
@@ -551,24 +568,6 @@ connection_promote(const struct connection *conn, enum layer_direction dir)
 
 /* Tables. */
 
-/* Look-ups that fail are remembered by number of buckets. */
-#define N_MISS_BUCKETS 1024
-
-struct conn_table {
-    struct ovs_mutex mutex;
-    uint32_t basis;             /* Makes collisions of hashes hard to
-                                 * provoke. */
-    struct cmap maps[N_LAYER_DIRECTIONS]; /* By 'keys', of connections. */
-    struct ovs_list half_open OVS_GUARDED; /* Oldest first, of conn_live. */
-    struct ovs_list others OVS_GUARDED; /* Not recently looked at first. */
-    struct ovs_list unsorted OVS_GUARDED; /* To be put in one of these. */
-    atomic_uint64_t evicted;
-    atomic_uint64_t opened;
-
-    /* By hash of tuple, how often a connection has come into being. */
-    atomic_uint64_t insertions[N_MISS_BUCKETS];
-};
-
 struct conn_table *
 conn_table_create(void)
 {
@@ -577,8 +576,11 @@ conn_table_create(void)
     ovs_mutex_init(&table->mutex);
     table->basis = random_uint32();
     for (size_t i = 0; i < N_LAYER_DIRECTIONS; i++) {
-        cmap_init(&table->maps[i]);
+        for (size_t j = 0; j < N_MAPS; j++) {
+            cmap_init(&table->maps[i][j]);
+        }
     }
+    table->paths = conn_paths_create();
     ovs_list_init(&table->half_open);
     ovs_list_init(&table->others);
     ovs_list_init(&table->unsorted);
@@ -586,10 +588,46 @@ conn_table_create(void)
     return table;
 }
 
-static uint32_t
-key_hash(const struct conn_table *table, const struct conn_key *key)
+/* Returns the hash of 'key' in 'table'. */
+uint32_t
+conn_table_hash(const struct conn_table *table, const struct conn_key *key)
 {
     return conn_key_hash(key, table->basis);
+}
+
+static struct cmap *
+get_map(const struct conn_table *table, enum layer_direction dir,
+        uint32_t hash)
+{
+    return CONST_CAST(struct cmap *,
+                      &table->maps[dir][hash / (UINT32_MAX / N_MAPS + 1)]);
+}
+
+/* Counts connections that have been added to 'table', or removed. */
+static void
+count(struct conn_table *table, int n)
+    OVS_REQUIRES(table->mutex)
+{
+    size_t orig;
+
+    atomic_add_relaxed(&table->n, n, &orig);
+    table->n_uncounted += n;
+    if (abs(table->n_uncounted) >= COUNT_BATCH) {
+        long long int orig_all;
+
+        atomic_add_relaxed(&n_connections, table->n_uncounted, &orig_all);
+        table->n_uncounted = 0;
+    }
+}
+
+/* Returns about how many connections there are in all tables. */
+static long long int
+count_all(void)
+{
+    long long int n;
+
+    atomic_read_relaxed(&n_connections, &n);
+    return n;
 }
 
 /* Takes 'conn' out of 'table', and what it stood for too unless 'replaced' is
@@ -599,14 +637,13 @@ remove__(struct conn_table *table, struct connection *conn, bool replaced)
     OVS_REQUIRES(table->mutex)
 {
     for (size_t i = 0; i < N_LAYER_DIRECTIONS; i++) {
-        cmap_remove(&table->maps[i], &conn->nodes[i],
-                    key_hash(table, &conn->keys[i]));
+        cmap_remove(get_map(table, i, conn->hashes[i]), &conn->nodes[i],
+                    conn->hashes[i]);
     }
     atomic_store_relaxed(&conn->gone, true);
     if (!replaced) {
-        conn->live->current = NULL;
-        ovs_list_remove(&conn->live->list_node);
-        atomic_count_dec(&n_connections);
+        ovs_list_remove(&conn->list_node);
+        count(table, -1);
     }
     ovsrcu_postpone(connection_unref, conn);
 }
@@ -615,18 +652,26 @@ void
 conn_table_destroy(struct conn_table *table)
 {
     if (table) {
-        struct connection *conn;
+        long long int orig;
 
         ovs_mutex_lock(&table->mutex);
-        CMAP_FOR_EACH (conn, nodes[0], &table->maps[0]) {
-            remove__(table, conn, false);
+        for (size_t i = 0; i < N_MAPS; i++) {
+            struct connection *conn;
+
+            CMAP_FOR_EACH (conn, nodes[0], &table->maps[0][i]) {
+                remove__(table, conn, false);
+            }
         }
+        atomic_add_relaxed(&n_connections, table->n_uncounted, &orig);
         ovs_mutex_unlock(&table->mutex);
 
         for (size_t i = 0; i < N_LAYER_DIRECTIONS; i++) {
-            cmap_destroy(&table->maps[i]);
+            for (size_t j = 0; j < N_MAPS; j++) {
+                cmap_destroy(&table->maps[i][j]);
+            }
         }
         ovs_mutex_destroy(&table->mutex);
+        conn_paths_unref(table->paths);
         atomic_count_dec(&n_tables);
         free(table);
     }
@@ -634,21 +679,19 @@ conn_table_destroy(struct conn_table *table)
 
 static struct connection *
 find(const struct conn_table *table, enum layer_direction dir,
-     const struct conn_key *key)
+     const struct conn_key *key, uint32_t hash)
 {
-    uint32_t hash = key_hash(table, key);
+    const struct cmap *map = get_map(table, dir, hash);
     struct connection *conn;
 
     if (dir == LAYER_OUTBOUND) {
-        CMAP_FOR_EACH_WITH_HASH (conn, nodes[LAYER_OUTBOUND], hash,
-                                 &table->maps[LAYER_OUTBOUND]) {
+        CMAP_FOR_EACH_WITH_HASH (conn, nodes[LAYER_OUTBOUND], hash, map) {
             if (!memcmp(&conn->keys[LAYER_OUTBOUND], key, sizeof *key)) {
                 return conn;
             }
         }
     } else {
-        CMAP_FOR_EACH_WITH_HASH (conn, nodes[LAYER_INBOUND], hash,
-                                 &table->maps[LAYER_INBOUND]) {
+        CMAP_FOR_EACH_WITH_HASH (conn, nodes[LAYER_INBOUND], hash, map) {
             if (!memcmp(&conn->keys[LAYER_INBOUND], key, sizeof *key)) {
                 return conn;
             }
@@ -664,21 +707,31 @@ const struct connection *
 conn_table_lookup(const struct conn_table *table, enum layer_direction dir,
                   const struct conn_key *key, long long int now)
 {
-    const struct connection *conn = find(table, dir, key);
+    return conn_table_lookup_hash(table, dir, key,
+                                  conn_table_hash(table, key), now);
+}
+
+/* conn_table_lookup() for who knows conn_table_hash() of 'key', 'hash'. */
+const struct connection *
+conn_table_lookup_hash(const struct conn_table *table,
+                       enum layer_direction dir, const struct conn_key *key,
+                       uint32_t hash, long long int now)
+{
+    const struct connection *conn = find(table, dir, key, hash);
 
     return conn && !connection_is_over(conn, now) ? conn : NULL;
 }
 
-/* Puts 'live' in the list that it belongs to, at the end. */
+/* Puts 'conn' in the list that it belongs to, at the end. */
 static void
-enlist(struct conn_table *table, struct conn_live *live)
+enlist(struct conn_table *table, struct connection *conn)
     OVS_REQUIRES(table->mutex)
 {
-    struct conn_progress progress = connection_progress(live->current);
+    struct conn_progress progress = connection_progress(conn);
 
     ovs_list_push_back(conn_progress_is_half_open(&progress)
                        ? &table->half_open : &table->others,
-                       &live->list_node);
+                       &conn->list_node);
 }
 
 /* Puts up to 'n' connections that are unsorted in the lists that they belong
@@ -689,7 +742,7 @@ sort(struct conn_table *table, int n)
 {
     for (int i = 0; i < n && !ovs_list_is_empty(&table->unsorted); i++) {
         enlist(table, CONTAINER_OF(ovs_list_pop_front(&table->unsorted),
-                                   struct conn_live, list_node));
+                                   struct connection, list_node));
     }
     return !ovs_list_is_empty(&table->unsorted);
 }
@@ -701,42 +754,42 @@ static bool
 evict(struct conn_table *table, long long int now)
     OVS_REQUIRES(table->mutex)
 {
-    struct conn_live *live = NULL;
+    struct connection *conn = NULL;
     uint64_t orig;
 
     sort(table, EVICT_TRIES);
     for (int i = 0; i < EVICT_TRIES && !ovs_list_is_empty(&table->half_open);
          i++) {
-        live = CONTAINER_OF(ovs_list_front(&table->half_open),
-                            struct conn_live, list_node);
-        struct conn_progress progress = connection_progress(live->current);
+        conn = CONTAINER_OF(ovs_list_front(&table->half_open),
+                            struct connection, list_node);
+        struct conn_progress progress = connection_progress(conn);
         if (conn_progress_is_half_open(&progress)) {
             goto found;
         }
-        ovs_list_remove(&live->list_node);
-        enlist(table, live);
+        ovs_list_remove(&conn->list_node);
+        enlist(table, conn);
     }
     for (int i = 0; i < EVICT_TRIES && !ovs_list_is_empty(&table->others);
          i++) {
         long long int used;
 
-        live = CONTAINER_OF(ovs_list_front(&table->others),
-                            struct conn_live, list_node);
-        atomic_read_relaxed(&live->used, &used);
+        conn = CONTAINER_OF(ovs_list_front(&table->others),
+                            struct connection, list_node);
+        atomic_read_relaxed(&conn->live->used, &used);
         if (used + 1000 < now) {
             goto found;
         }
-        ovs_list_remove(&live->list_node);
-        ovs_list_push_back(&table->others, &live->list_node);
+        ovs_list_remove(&conn->list_node);
+        ovs_list_push_back(&table->others, &conn->list_node);
     }
     if (ovs_list_is_empty(&table->others)) {
         return false;
     }
-    live = CONTAINER_OF(ovs_list_front(&table->others), struct conn_live,
+    conn = CONTAINER_OF(ovs_list_front(&table->others), struct connection,
                         list_node);
 
 found:
-    remove__(table, live->current, false);
+    remove__(table, conn, false);
     atomic_add_relaxed(&table->evicted, 1, &orig);
     COVERAGE_INC(layered_conn_evicted);
     return true;
@@ -747,20 +800,20 @@ found:
 static bool
 is_full(const struct conn_table *table, uint32_t limit)
 {
-    size_t n = cmap_count(&table->maps[0]);
+    size_t n = conn_table_count(table);
 
     return (n >= MAX(limit, 1)
-            || (atomic_count_get(&n_connections) >= CONN_GLOBAL_LIMIT
+            || (count_all() >= CONN_GLOBAL_LIMIT
                 && n >= CONN_GLOBAL_LIMIT / atomic_count_get(&n_tables)));
 }
 
-/* Notes that a connection with 'keys' has come into being, for
- * conn_table_misses_version().  It must be in 'table' already. */
+/* Notes that 'conn' has come into being, for conn_table_misses_version().  It
+ * must be in 'table' already. */
 static void
-note_insertion(struct conn_table *table, const struct conn_key keys[])
+note_insertion(struct conn_table *table, const struct connection *conn)
 {
     for (size_t i = 0; i < N_LAYER_DIRECTIONS; i++) {
-        uint32_t bucket = key_hash(table, &keys[i]) % N_MISS_BUCKETS;
+        uint32_t bucket = conn->hashes[i] % N_MISS_BUCKETS;
         uint64_t orig;
 
         atomic_add_explicit(&table->insertions[bucket], 1, &orig,
@@ -780,18 +833,18 @@ conn_table_insert(struct conn_table *table, struct connection *conn,
 {
     struct connection *old = CONST_CAST(struct connection *, old_);
     enum conn_insert_result result = CONN_INSERTED;
-    long long int now = time_msec();
 
     ovs_mutex_lock(&table->mutex);
-    if (old && old->live->current != old) {
+    if (old && connection_is_gone(old)) {
         result = CONN_TUPLE_IN_USE;
         goto exit;
     }
     for (size_t i = 0; i < N_LAYER_DIRECTIONS; i++) {
-        struct connection *other = find(table, i, &conn->keys[i]);
+        struct connection *other = find(table, i, &conn->keys[i],
+                                        conn->hashes[i]);
 
         if (other && other != old) {
-            if (!connection_is_over(other, now)) {
+            if (!connection_is_over(other, time_msec())) {
                 result = CONN_TUPLE_IN_USE;
                 goto exit;
             }
@@ -805,7 +858,7 @@ conn_table_insert(struct conn_table *table, struct connection *conn,
             remove__(table, old, false);
         }
         for (int i = 0; i < EVICT_MAX && is_full(table, limit); i++) {
-            if (!evict(table, now)) {
+            if (!evict(table, time_msec())) {
                 result = CONN_LIMIT;
                 goto exit;
             }
@@ -813,22 +866,22 @@ conn_table_insert(struct conn_table *table, struct connection *conn,
     }
 
     for (size_t i = 0; i < N_LAYER_DIRECTIONS; i++) {
-        cmap_insert(&table->maps[i], &conn->nodes[i],
-                    key_hash(table, &conn->keys[i]));
+        cmap_insert(get_map(table, i, conn->hashes[i]), &conn->nodes[i],
+                    conn->hashes[i]);
     }
-    conn->live->current = conn;
     if (replaces) {
+        ovs_list_replace(&conn->list_node, &old->list_node);
         /* Not before: every look-up finds one of them. */
         remove__(table, old, true);
     } else {
         uint64_t orig;
 
-        enlist(table, conn->live);
-        atomic_count_inc(&n_connections);
+        enlist(table, conn);
+        count(table, 1);
         atomic_add_relaxed(&table->opened, 1, &orig);
         COVERAGE_INC(layered_conn_opened);
     }
-    note_insertion(table, conn->keys);
+    note_insertion(table, conn);
 
 exit:
     ovs_mutex_unlock(&table->mutex);
@@ -846,7 +899,8 @@ conn_table_has_others(const struct conn_table *table,
                       const struct connection *old, long long int now)
 {
     for (size_t i = 0; i < N_LAYER_DIRECTIONS; i++) {
-        const struct connection *other = find(table, i, &keys[i]);
+        const struct connection *other
+            = find(table, i, &keys[i], conn_table_hash(table, &keys[i]));
 
         if (other && other != old && !connection_is_over(other, now)) {
             return true;
@@ -862,7 +916,7 @@ conn_table_remove(struct conn_table *table, const struct connection *conn_)
     struct connection *conn = CONST_CAST(struct connection *, conn_);
 
     ovs_mutex_lock(&table->mutex);
-    if (conn->live->current == conn) {
+    if (!connection_is_gone(conn)) {
         remove__(table, conn, false);
     }
     ovs_mutex_unlock(&table->mutex);
@@ -874,15 +928,18 @@ struct connection **
 conn_table_list(const struct conn_table *table, size_t *n)
 {
     struct connection **list = NULL;
-    struct connection *conn;
     size_t allocated = 0;
 
     *n = 0;
-    CMAP_FOR_EACH (conn, nodes[0], &table->maps[0]) {
-        if (*n >= allocated) {
-            list = x2nrealloc(list, &allocated, sizeof *list);
+    for (size_t i = 0; i < N_MAPS; i++) {
+        struct connection *conn;
+
+        CMAP_FOR_EACH (conn, nodes[0], &table->maps[0][i]) {
+            if (*n >= allocated) {
+                list = x2nrealloc(list, &allocated, sizeof *list);
+            }
+            list[(*n)++] = connection_ref(conn);
         }
-        list[(*n)++] = connection_ref(conn);
     }
     return list;
 }
@@ -890,7 +947,24 @@ conn_table_list(const struct conn_table *table, size_t *n)
 size_t
 conn_table_count(const struct conn_table *table)
 {
-    return cmap_count(&table->maps[0]);
+    size_t n;
+
+    atomic_read_relaxed(&CONST_CAST(struct conn_table *, table)->n, &n);
+    return n;
+}
+
+/* Returns how many different paths the connections of 'table' have. */
+size_t
+conn_table_count_paths(const struct conn_table *table)
+{
+    return conn_paths_count(table->paths);
+}
+
+/* Returns how many different openers the connections of 'table' have. */
+size_t
+conn_table_count_openers(const struct conn_table *table)
+{
+    return conn_paths_count_openers(table->paths);
 }
 
 /* Returns how many connections had to make room for others. */
@@ -922,12 +996,33 @@ uint64_t
 conn_table_misses_version(const struct conn_table *table,
                           const struct conn_key *key)
 {
-    uint32_t bucket = key_hash(table, key) % N_MISS_BUCKETS;
+    return conn_table_misses_version_hash(table, conn_table_hash(table, key));
+}
+
+/* conn_table_misses_version() for who knows conn_table_hash() of the tuple,
+ * 'hash'. */
+uint64_t
+conn_table_misses_version_hash(const struct conn_table *table, uint32_t hash)
+{
+    uint32_t bucket = hash % N_MISS_BUCKETS;
     uint64_t version;
 
     atomic_read_explicit(&CONST_CAST(struct conn_table *, table)
                          ->insertions[bucket], &version, memory_order_acquire);
     return version;
+}
+
+/* Replaces 'conn', if it is still in 'table', by one with the layer flows of
+ * 'draft', which are some of those of 'conn'. */
+static void
+replace(struct conn_table *table, const struct connection *conn,
+        struct conn_draft *draft)
+{
+    struct connection *new = connection_create(
+        table, conn->keys, conn->hashes, conn->version,
+        conn_live_ref(conn->live), draft, NULL, NULL);
+
+    conn_table_insert(table, new, conn, UINT32_MAX);
 }
 
 /* Replaces 'conn', if it is still in 'table', by one without the layer flow
@@ -936,15 +1031,16 @@ void
 conn_table_drop_layer(struct conn_table *table, const struct connection *conn,
                       const struct conn_layer *dropped)
 {
-    struct connection *new = connection_create(
-        conn->keys, conn->version, conn_live_ref(conn->live), conn->n);
+    struct conn_draft draft;
 
-    for (size_t i = 0; i < conn->n; i++) {
-        if (&conn->layers[i] != dropped) {
-            conn_layer_clone(&new->layers[new->n++], &conn->layers[i]);
+    conn_draft_init(&draft);
+    for (size_t i = 0; i < conn->path->n; i++) {
+        if (&conn->path->layers[i] != dropped) {
+            conn_draft_add_known(&draft, conn, &conn->path->layers[i]);
         }
     }
-    conn_table_insert(table, new, conn, UINT32_MAX);
+    replace(table, conn, &draft);
+    conn_draft_uninit(&draft);
 }
 
 /* Removes 'conn', if it is still in 'table', if it is over at 'now', in ms.
@@ -954,6 +1050,8 @@ void
 conn_table_expire(struct conn_table *table, const struct connection *conn,
                   long long int now)
 {
+    struct conn_draft draft;
+
     if (OVS_LIKELY(connection_expires(conn) > now)) {
         return;
     } else if (connection_is_over(conn, now)) {
@@ -962,43 +1060,53 @@ conn_table_expire(struct conn_table *table, const struct connection *conn,
         return;
     }
 
-    struct connection *new = connection_create(
-        conn->keys, conn->version, conn_live_ref(conn->live), conn->n);
-
-    for (size_t i = 0; i < conn->n; i++) {
-        const struct conn_layer *cl = &conn->layers[i];
+    conn_draft_init(&draft);
+    for (size_t i = 0; i < conn->path->n; i++) {
+        const struct conn_layer *cl = &conn->path->layers[i];
 
         if (conn_layer_expires(conn, cl) > now) {
-            conn_layer_clone(&new->layers[new->n++], cl);
+            conn_draft_add_known(&draft, conn, cl);
         }
     }
-    if (new->n) {
-        conn_table_insert(table, new, conn, UINT32_MAX);
+    if (draft.n_layers) {
+        replace(table, conn, &draft);
     } else {
         /* Its state has changed meanwhile. */
-        connection_unref(new);
         conn_table_remove(table, conn);
     }
+    conn_draft_uninit(&draft);
 }
 
-/* Removes from 'table' the connections and layer flows that have timed out at
- * 'now', in ms, and has it know which ones are half open.  The caller
- * quiesces. */
-void
-conn_table_age(struct conn_table *table, long long int now)
+/* Removes from 'map', of 'table', what has timed out at 'now'.  It may miss
+ * something if it has removed, or replaced, something else, which it tells by
+ * returning true. */
+static bool
+age_map(struct conn_table *table, const struct cmap *map, long long int now)
 {
     struct cmap_position pos = { 0, 0, 0 };
     struct cmap_node *node;
-    bool more;
+    bool changed = false;
 
-    for (int i = 1; (node = cmap_next_position(&table->maps[0], &pos)); i++) {
-        conn_table_expire(table,
-                          CONTAINER_OF(node, struct connection, nodes[0]),
-                          now);
+    for (int i = 1; (node = cmap_next_position(map, &pos)); i++) {
+        const struct connection *conn = CONTAINER_OF(node, struct connection,
+                                                     nodes[0]);
+
+        if (connection_expires(conn) <= now) {
+            conn_table_expire(table, conn, now);
+            changed = true;
+        }
         if (!(i % SLICE)) {
             ovsrcu_quiesce();
         }
     }
+    return changed;
+}
+
+/* Has 'table' know which connections are half open. */
+static void
+sort_half_open(struct conn_table *table)
+{
+    bool more;
 
     ovs_mutex_lock(&table->mutex);
     ovs_list_push_back_all(&table->unsorted, &table->half_open);
@@ -1011,6 +1119,32 @@ conn_table_age(struct conn_table *table, long long int now)
     } while (more);
 }
 
+/* Removes from 'table' connections and layer flows that have timed out at
+ * 'now', in ms, and has it know which ones are half open.  To be called for
+ * all tables, from one thread, which quiesces.
+ *
+ * This does not go through the whole of the table each time if there are very
+ * many connections, lest it is all that the thread does.  (What has timed out
+ * takes part in nothing anyway.) */
+void
+conn_table_age(struct conn_table *table, long long int now)
+{
+    size_t n = AGE_MAX * N_MAPS / MAX(count_all(), 1);
+
+    n = MIN(MAX(n, 1), N_MAPS);
+    for (size_t i = 0; i < n; i++) {
+        const struct cmap *map = &table->maps[0][table->next_map];
+
+        while (age_map(table, map, now) && cmap_count(map) < SLICE) {
+            continue;
+        }
+        table->next_map = (table->next_map + 1) % N_MAPS;
+        if (!table->next_map) {
+            sort_half_open(table);
+        }
+    }
+}
+
 /* Removes from 'table' connections that are more than 'limit', such as when
  * that has been lowered.  The caller quiesces. */
 void
@@ -1018,9 +1152,9 @@ conn_table_shrink(struct conn_table *table, uint32_t limit)
 {
     size_t max = MAX(limit, 1);
 
-    while (cmap_count(&table->maps[0]) > max) {
+    while (conn_table_count(table) > max) {
         ovs_mutex_lock(&table->mutex);
-        for (int i = 0; i < SLICE && cmap_count(&table->maps[0]) > max; i++) {
+        for (int i = 0; i < SLICE && conn_table_count(table) > max; i++) {
             evict(table, time_msec());
         }
         ovs_mutex_unlock(&table->mutex);

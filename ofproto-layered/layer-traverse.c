@@ -34,23 +34,19 @@
 /* So many connections are judged again between two quiescent states. */
 #define REJUDGE_SLICE 256
 
-/* A layer flow that a packet is about to make. */
-struct pending_layer {
-    struct layer *layer;
-    struct conn_rewrite *rewrite;       /* Reference, or NULL. */
-    size_t first_rule, n_rules;         /* In the traversal's 'rules'. */
-};
-
 /* Internals of a traversal. */
 struct walk {
     struct layer_traversal *t;
-    bool trackable;             /* 'key' is valid. */
-    struct conn_key key;        /* Of the packet as it entered the port. */
+    bool trackable;             /* 'key' is valid... */
+    struct conn_key key;        /* ...of the packet as it entered the port. */
+    uint32_t hash;              /* conn_table_hash() of 'key'. */
     const struct connection *former; /* Its translations should be kept. */
     bool again;                 /* 'former' is judged again. */
     bool related;               /* An ICMP error about 't->conn'. */
-    size_t n_pending;
-    struct pending_layer *pending;
+    bool may_expire;            /* Has any of its layer flows timed out? */
+    size_t hint;                /* Where its next layer flow might be. */
+    struct conn_draft pending;  /* Layer flows that the packet is about to
+                                 * make, by the traversal's 'rules'. */
 };
 
 /* Conversion between flows and endpoints. */
@@ -95,13 +91,6 @@ flow_destination(const struct flow *flow)
     };
 }
 
-/* Not memcmp(), as an endpoint has padding. */
-static bool
-endpoints_equal(const struct conn_endpoint *a, const struct conn_endpoint *b)
-{
-    return ipv6_addr_equals(&a->addr, &b->addr) && a->port == b->port;
-}
-
 /* Unwildcards what conn_key_from_flow() looks at. */
 static void
 unwildcard_key(const struct flow *flow, struct flow_wildcards *wc)
@@ -120,9 +109,6 @@ unwildcard_key(const struct flow *flow, struct flow_wildcards *wc)
     if (has_ports(flow->nw_proto)) {
         WC_MASK_FIELD(wc, tp_src);
         WC_MASK_FIELD(wc, tp_dst);
-        if (flow->nw_proto == IPPROTO_TCP) {
-            wc->masks.tcp_flags |= htons(TCP_STATE_FLAGS);
-        }
     } else if (flow->nw_proto == IPPROTO_ICMP
                || flow->nw_proto == IPPROTO_ICMPV6) {
         WC_MASK_FIELD(wc, tp_src);      /* Type. */
@@ -152,61 +138,72 @@ find_nat_spec(const struct layer_rule *rule, enum layer_action_type type)
     OVS_NOT_REACHED();
 }
 
-/* Returns the translation in 'former', NULL if there is none, that 'type' with
- * 'spec' made for a packet from, or to, 'endpoint', and for a source to
- * 'remote'. */
+/* Returns the translation in 'former', a layer flow of 'w->former' or NULL,
+ * that 'type' with 'spec' made for a packet as 'nat' is for, NULL if there is
+ * none. */
 static const struct conn_nat *
-find_former_nat(const struct conn_rewrite *former, enum layer_action_type type,
-                const struct layer_nat_spec *spec,
-                const struct conn_endpoint *endpoint,
-                const struct conn_endpoint *remote)
+find_former_nat(const struct walk *w, const struct conn_layer *former,
+                enum layer_action_type type, const struct layer_nat_spec *spec,
+                const struct conn_draft_nat *nat)
 {
     for (size_t i = 0; former && i < former->n_nats; i++) {
-        const struct conn_nat *nat = &former->nats[i];
+        const struct conn_nat *fn = &former->nats[i];
+        struct conn_endpoint from, remote;
 
-        if (nat->source == (type == LA_SNAT)
-            && nat_specs_equal(find_nat_spec(nat->rule, type), spec)
-            && endpoints_equal(&nat->from, endpoint)
-            && (!nat->source
-                || (ipv6_addr_equals(&nat->lease->tuple.remote, &remote->addr)
-                    && nat->lease->tuple.remote_port == remote->port))) {
-            return nat;
+        if (fn->source != nat->source
+            || !nat_specs_equal(find_nat_spec(fn->rule, type), spec)) {
+            continue;
+        }
+        from = connection_endpoint(w->former, fn->from);
+        if (!conn_endpoint_equals(&from, &nat->from)) {
+            continue;
+        }
+        remote = connection_endpoint(w->former, fn->remote);
+        if (!fn->source || conn_endpoint_equals(&remote, &nat->remote)) {
+            return fn;
         }
     }
     return NULL;
 }
 
+/* Has 'nat', which translates as another connection's does, have a reference
+ * of its own to the NAT pool's tuple. */
 static void
-apply_source(const struct conn_endpoint *to, struct layer_traversal *t)
+share_tuple(const struct walk *w, struct conn_draft_nat *nat)
 {
-    struct conn_rewrite rw = { .snat = true, .snat_to = *to, .dscp = -1 };
+    struct nat_tuple tuple = {
+        .addr = nat->to.addr,
+        .port = nat->to.port,
+        .remote = nat->remote.addr,
+        .remote_port = nat->remote.port,
+        .nw_proto = w->t->flow->nw_proto,
+    };
 
-    conn_rewrite_apply(&rw, false, t->flow, t->wc);
-}
-
-static void
-apply_destination(const struct conn_endpoint *to, struct layer_traversal *t)
-{
-    struct conn_rewrite rw = { .dnat = true, .dnat_to = *to, .dscp = -1 };
-
-    conn_rewrite_apply(&rw, false, t->flow, t->wc);
+    nat_pool_ref(&tuple);
+    nat->leased = true;
 }
 
 static enum drop_reason
 execute_snat(struct walk *w, const struct layer_rule *rule,
              const struct layer_nat_spec *spec,
-             const struct conn_rewrite *former, struct conn_rewrite *rw)
+             const struct conn_layer *former)
 {
     struct layer_traversal *t = w->t;
-    struct conn_endpoint src = flow_source(t->flow);
-    struct conn_endpoint dst = flow_destination(t->flow);
-    const struct conn_nat *kept = find_former_nat(former, LA_SNAT, spec, &src,
-                                                  &dst);
-    struct conn_nat nat = { .source = true, .from = src };
+    struct conn_draft_nat *nat = conn_draft_add_nat(&w->pending);
+    const struct conn_nat *kept;
 
+    w->pending.nw_proto = t->flow->nw_proto;
+    nat->source = true;
+    nat->leased = false;
+    nat->from = flow_source(t->flow);
+    nat->remote = flow_destination(t->flow);
+    nat->rule = rule;
+    kept = find_former_nat(w, former, LA_SNAT, spec, nat);
     if (kept) {
-        nat.to = kept->to;
-        nat.lease = nat_lease_ref(kept->lease);
+        nat->to = connection_endpoint(w->former, kept->to);
+        if (t->commit) {
+            share_tuple(w, nat);
+        }
     } else {
         bool (*choose)(const struct nat_target *, uint8_t,
                        const struct in6_addr *, ovs_be16,
@@ -214,33 +211,36 @@ execute_snat(struct walk *w, const struct layer_rule *rule,
             = t->commit ? nat_pool_allocate : nat_pool_peek;
         struct nat_tuple tuple;
 
-        if (!choose(&spec->targets[0], t->flow->nw_proto, &src.addr, src.port,
-                    &dst.addr, dst.port, &tuple)) {
+        if (!choose(&spec->targets[0], t->flow->nw_proto, &nat->from.addr,
+                    nat->from.port, &nat->remote.addr, nat->remote.port,
+                    &tuple)) {
+            w->pending.n_nats--;
             return DROP_SNAT_EXHAUSTED;
         }
-        nat.to.addr = tuple.addr;
-        nat.to.port = tuple.port;
-        nat.lease = t->commit ? nat_lease_create(&tuple) : NULL;
+        nat->to.addr = tuple.addr;
+        nat->to.port = tuple.port;
+        nat->leased = t->commit;
     }
-    nat.rule = layer_rule_ref(rule);
-    conn_rewrite_add_nat(rw, &nat);
-    apply_source(&nat.to, t);
+    conn_set_source(&nat->to, t->flow, t->wc);
     return DROP_NONE;
 }
 
 static void
 execute_dnat(struct walk *w, const struct layer_rule *rule,
              const struct layer_nat_spec *spec,
-             const struct conn_rewrite *former, struct conn_rewrite *rw)
+             const struct conn_layer *former)
 {
     struct layer_traversal *t = w->t;
-    struct conn_endpoint dst = flow_destination(t->flow);
-    const struct conn_nat *kept = find_former_nat(former, LA_DNAT, spec, &dst,
-                                                  NULL);
-    struct conn_nat nat = { .from = dst };
+    struct conn_draft_nat *nat = conn_draft_add_nat(&w->pending);
+    const struct conn_nat *kept;
 
+    nat->source = false;
+    nat->leased = false;
+    nat->from = flow_destination(t->flow);
+    nat->rule = rule;
+    kept = find_former_nat(w, former, LA_DNAT, spec, nat);
     if (kept) {
-        nat.to = kept->to;
+        nat->to = connection_endpoint(w->former, kept->to);
     } else {
         const struct nat_target *target = &spec->targets[0];
 
@@ -251,21 +251,19 @@ execute_dnat(struct walk *w, const struct layer_rule *rule,
             memset(&key, 0, sizeof key);
             key.src = flow_src(t->flow);
             if (!spec->hash_src) {
-                key.dst = dst.addr;
+                key.dst = nat->from.addr;
                 key.tp_src = flow_source(t->flow).port;
-                key.tp_dst = dst.port;
+                key.tp_dst = nat->from.port;
                 key.nw_proto = t->flow->nw_proto;
             }
             hash = conn_key_hash(&key, 0x6c62);
             target = &spec->targets[((uint64_t) hash * spec->n_targets) >> 32];
         }
-        nat.to.addr = target->min;
-        nat.to.port = (target->min_port && dst.port
-                       ? htons(target->min_port) : dst.port);
+        nat->to.addr = target->min;
+        nat->to.port = (target->min_port && nat->from.port
+                        ? htons(target->min_port) : nat->from.port);
     }
-    nat.rule = layer_rule_ref(rule);
-    conn_rewrite_add_nat(rw, &nat);
-    apply_destination(&nat.to, t);
+    conn_set_destination(&nat->to, t->flow, t->wc);
 }
 
 /* Replaces the source, if 'source' is true, or the destination address, if it
@@ -281,27 +279,30 @@ replace_address(struct layer_traversal *t, bool source,
     if (!ipv6_addr_equals(&addr, &from->addr)) {
         return;
     } else if (source) {
-        apply_source(&endpoint, t);
+        conn_set_source(&endpoint, t->flow, t->wc);
     } else {
-        apply_destination(&endpoint, t);
+        conn_set_destination(&endpoint, t->flow, t->wc);
     }
 }
 
 /* Translates the addresses of an ICMP error that goes in the direction that
- * 'rw' is for, or the other one if 'reply' is true, and is about a packet in
- * the opposite direction.  It need not be from the host that the packet was
- * for. */
+ * 'cl', of 't->conn', is for, or the other one if 'reply' is true, and is
+ * about a packet in the opposite direction.  It need not be from the host that
+ * the packet was for. */
 static void
-translate_error(const struct conn_rewrite *rw, bool reply,
+translate_error(const struct conn_layer *cl, bool reply,
                 struct layer_traversal *t)
 {
-    if (rw && rw->snat) {
-        replace_address(t, !reply, reply ? &rw->snat_to : &rw->snat_from,
-                        reply ? &rw->snat_from : &rw->snat_to);
+    struct conn_rewrite rw;
+
+    conn_layer_rewrite(t->conn, cl, &rw);
+    if (rw.snat) {
+        replace_address(t, !reply, reply ? &rw.snat_to : &rw.snat_from,
+                        reply ? &rw.snat_from : &rw.snat_to);
     }
-    if (rw && rw->dnat) {
-        replace_address(t, reply, reply ? &rw->dnat_to : &rw->dnat_from,
-                        reply ? &rw->dnat_from : &rw->dnat_to);
+    if (rw.dnat) {
+        replace_address(t, reply, reply ? &rw.dnat_to : &rw.dnat_from,
+                        reply ? &rw.dnat_from : &rw.dnat_to);
     }
 }
 
@@ -310,26 +311,21 @@ translate_error(const struct conn_rewrite *rw, bool reply,
 static void
 add_rule(struct layer_traversal *t, const struct layer_rule *rule)
 {
-    if (t->n_rules >= t->allocated_rules) {
+    if (OVS_UNLIKELY(t->n_rules >= t->allocated_rules)) {
+        if (t->rules == t->rules_stub) {
+            t->rules = xmemdup(t->rules_stub, sizeof t->rules_stub);
+        }
         t->rules = x2nrealloc(t->rules, &t->allocated_rules, sizeof *t->rules);
     }
     t->rules[t->n_rules++] = rule;
 }
 
-static struct conn_rewrite *
-get_rewrite(struct conn_rewrite **rwp)
-{
-    if (!*rwp) {
-        *rwp = conn_rewrite_create();
-    }
-    return *rwp;
-}
-
-/* Executes the actions of 'rule' other than its verdict on the packet, and
- * adds what they rewrite to '*rwp', which it creates if necessary. */
+/* Executes the actions of 'rule' other than its verdict on the packet.  Adds
+ * what they translate to 'w->pending', and what else they set to '*marks'.
+ * 'former' as for judge(). */
 static enum drop_reason
 execute_rule(struct walk *w, const struct layer_rule *rule,
-             const struct conn_rewrite *former, struct conn_rewrite **rwp)
+             const struct conn_layer *former, struct conn_marks *marks)
 {
     struct layer_traversal *t = w->t;
     struct flow *flow = t->flow;
@@ -337,7 +333,7 @@ execute_rule(struct walk *w, const struct layer_rule *rule,
     add_rule(t, rule);
     for (size_t i = 0; i < rule->actions->n; i++) {
         const struct layer_action *a = &rule->actions->list[i];
-        struct conn_rewrite one = { .dscp = -1 };
+        struct conn_marks one = CONN_MARKS_INITIALIZER;
         enum drop_reason reason;
 
         switch (a->type) {
@@ -350,35 +346,34 @@ execute_rule(struct walk *w, const struct layer_rule *rule,
                 return DROP_NAT_FAMILY;
             }
             if (a->type == LA_SNAT) {
-                reason = execute_snat(w, rule, a->nat, former,
-                                      get_rewrite(rwp));
+                reason = execute_snat(w, rule, a->nat, former);
                 if (reason) {
                     return reason;
                 }
             } else {
-                execute_dnat(w, rule, a->nat, former, get_rewrite(rwp));
+                execute_dnat(w, rule, a->nat, former);
             }
             break;
         case LA_COUNT:
             break;
         case LA_SET_DSCP:
-            get_rewrite(rwp)->dscp = one.dscp = a->dscp;
-            conn_rewrite_apply(&one, false, flow, t->wc);
+            marks->dscp = one.dscp = a->dscp;
+            conn_marks_apply(&one, flow, t->wc);
             break;
         case LA_SET_MAC_SRC:
-            get_rewrite(rwp)->set_src = one.set_src = true;
-            (*rwp)->dl_src = one.dl_src = a->mac;
-            conn_rewrite_apply(&one, false, flow, t->wc);
+            marks->set_src = one.set_src = true;
+            marks->dl_src = one.dl_src = a->mac;
+            conn_marks_apply(&one, flow, t->wc);
             break;
         case LA_SET_MAC_DST:
-            get_rewrite(rwp)->set_dst = one.set_dst = true;
-            (*rwp)->dl_dst = one.dl_dst = a->mac;
-            conn_rewrite_apply(&one, false, flow, t->wc);
+            marks->set_dst = one.set_dst = true;
+            marks->dl_dst = one.dl_dst = a->mac;
+            conn_marks_apply(&one, flow, t->wc);
             break;
         case LA_DEC_TTL:
-            get_rewrite(rwp)->dec_ttl++;
+            marks->dec_ttl++;
             one.dec_ttl = 1;
-            if (!conn_rewrite_apply(&one, false, flow, t->wc)) {
+            if (!conn_marks_apply(&one, flow, t->wc)) {
                 return DROP_TTL;
             }
             break;
@@ -388,19 +383,20 @@ execute_rule(struct walk *w, const struct layer_rule *rule,
 }
 
 /* Judges the packet by the rules of 'step->layer', and completes 'step'.
- * Stores what the rules rewrite in '*rwp', NULL if nothing.  'former' is what
- * the layer did to the connection so far, if that is judged again or opened
- * anew. */
+ * Stores what they set in '*marks', and adds what they translate to
+ * 'w->pending'.  'former' is the layer flow that the connection has so far, if
+ * that is judged again or opened anew. */
 static enum drop_reason
-judge(struct walk *w, const struct conn_rewrite *former,
-      struct layer_step *step, struct conn_rewrite **rwp)
+judge(struct walk *w, const struct conn_layer *former,
+      struct layer_step *step, struct conn_marks *marks)
 {
+    size_t first_nat = w->pending.n_nats;
     struct layer_traversal *t = w->t;
     const struct layer_side *side = &step->layer->sides[t->dir];
     enum layer_verdict remembered = LV_NONE;
     bool remembered_stateful = false;
 
-    *rwp = NULL;
+    *marks = (struct conn_marks) CONN_MARKS_INITIALIZER;
     step->verdict = LV_NONE;
     for (size_t i = 0; i < side->n; i++) {
         const struct layer_group *group = side->groups[i].group;
@@ -421,12 +417,12 @@ judge(struct walk *w, const struct conn_rewrite *former,
             step->group = group;
             step->rule = NULL;
             step->verdict = group->default_verdict;
-            step->stateful = conn_rewrite_is_nat(*rwp);
+            step->stateful = w->pending.n_nats > first_nat;
             return step->verdict == LV_DENY ? DROP_GROUP_DEFAULT : DROP_NONE;
         }
 
         const struct layer_rule *rule = layer_rule_from_cr(cr);
-        enum drop_reason reason = execute_rule(w, rule, former, rwp);
+        enum drop_reason reason = execute_rule(w, rule, former, marks);
         verdict = rule->actions->verdict;
         if (verdict != LV_NONE || reason) {
             step->group = group;
@@ -442,7 +438,7 @@ judge(struct walk *w, const struct conn_rewrite *former,
         case LV_ALLOW:
             step->verdict = LV_ALLOW;
             step->stateful = (rule->actions->stateful
-                              || conn_rewrite_is_nat(*rwp));
+                              || w->pending.n_nats > first_nat);
             return DROP_NONE;
         case LV_DENY:
             step->verdict = LV_DENY;
@@ -469,11 +465,30 @@ judge(struct walk *w, const struct conn_rewrite *former,
         return DROP_DEFAULT;
     }
     step->verdict = LV_ALLOW;
-    step->stateful = remembered_stateful || conn_rewrite_is_nat(*rwp);
+    step->stateful = remembered_stateful || w->pending.n_nats > first_nat;
     return DROP_NONE;
 }
 
 /* Layers. */
+
+/* Returns the layer flow of 'w->t->conn' in 'layer', NULL if there is none. */
+static const struct conn_layer *
+find_layer_flow(struct walk *w, const struct layer *layer)
+{
+    const struct connection *conn = w->t->conn;
+    const struct conn_layer *cl;
+
+    if (OVS_UNLIKELY(w->may_expire)) {
+        return connection_find_layer(conn, layer, w->t->now);
+    }
+    /* A connection that the other direction has opened has its layer flows
+     * the other way round. */
+    cl = conn_path_find(conn->path, layer, w->hint);
+    if (cl) {
+        w->hint = cl - conn->path->layers + (cl->dir == w->t->dir ? 1 : -1);
+    }
+    return cl;
+}
 
 /* Takes the packet through 'layer'.  Returns DROP_NONE to go on. */
 static enum drop_reason
@@ -483,31 +498,32 @@ walk_layer(struct walk *w, struct layer *layer)
     struct layer_step *step = &t->steps[t->n_steps++];
     const struct conn_layer *former = NULL;
     size_t first_rule = t->n_rules;
-    struct conn_rewrite *rw;
+    size_t first_nat = w->pending.n_nats;
+    struct conn_marks marks;
     enum drop_reason reason;
 
     *step = (struct layer_step) { .layer = layer };
     if (w->former) {
-        former = connection_find_layer(w->former, layer, LLONG_MIN);
+        former = conn_path_find(w->former->path, layer, t->n_steps - 1);
     } else if (t->conn) {
-        const struct conn_layer *cl = connection_find_layer(t->conn, layer,
-                                                            t->now);
+        const struct conn_layer *cl = find_layer_flow(w, layer);
+
         if (cl) {
             step->flow = cl;
             step->rule = cl->n_uses ? cl->uses[cl->n_uses - 1]->rule : NULL;
             step->verdict = LV_ALLOW;
             step->stateful = true;
             if (w->related) {
-                translate_error(cl->rewrite, t->dir != cl->dir, t);
+                translate_error(cl, t->dir != cl->dir, t);
                 return DROP_NONE;
             }
-            return (conn_rewrite_apply(cl->rewrite, t->dir != cl->dir,
-                                       t->flow, t->wc)
+            return (conn_layer_apply(t->conn, cl, t->dir != cl->dir,
+                                     t->flow, t->wc)
                     ? DROP_NONE : DROP_TTL);
         }
     }
 
-    reason = judge(w, former ? former->rewrite : NULL, step, &rw);
+    reason = judge(w, former, step, &marks);
     if (!reason && step->stateful && w->trackable) {
         if (!w->again && w->key.nw_proto == IPPROTO_TCP && !layer->tcp_loose
             && !tcp_flags_open(ntohs(t->flow->tcp_flags))) {
@@ -515,18 +531,21 @@ walk_layer(struct walk *w, struct layer *layer)
             step->verdict = LV_DENY;
             step->stateful = false;
         } else {
-            w->pending[w->n_pending++] = (struct pending_layer) {
+            *conn_draft_add_layer(&w->pending) = (struct conn_draft_layer) {
                 .layer = layer,
-                .rewrite = rw,
+                .dir = t->dir,
                 .first_rule = first_rule,
                 .n_rules = t->n_rules - first_rule,
+                .first_nat = first_nat,
+                .n_nats = w->pending.n_nats - first_nat,
+                .marks = marks,
             };
-            rw = NULL;
+            return DROP_NONE;
         }
     } else {
         step->stateful = false;
     }
-    conn_rewrite_unref(rw);
+    conn_draft_drop_nats(&w->pending, first_nat);
     return reason;
 }
 
@@ -537,6 +556,8 @@ walk_layers(struct walk *w)
     struct layer_traversal *t = w->t;
     const struct layer_stack *stack = t->stack;
 
+    w->may_expire = t->conn && connection_expires(t->conn) <= t->now;
+    w->hint = t->conn && t->dir != t->conn->live->dir ? stack->n - 1 : 0;
     for (size_t i = 0; i < stack->n; i++) {
         struct layer *layer
             = stack->layers[t->dir == LAYER_OUTBOUND
@@ -554,18 +575,22 @@ walk_layers(struct walk *w)
 static void
 walk_init(struct walk *w, struct layer_traversal *t)
 {
-    *w = (struct walk) { .t = t };
-    w->pending = xmalloc(t->stack->n * sizeof *w->pending);
-    t->steps = xmalloc(t->stack->n * sizeof *t->steps);
+    w->t = t;
+    w->trackable = false;
+    w->former = NULL;
+    w->again = false;
+    w->related = false;
+    conn_draft_init(&w->pending);
+    t->steps = (t->stack->n <= ARRAY_SIZE(t->steps_stub) ? t->steps_stub
+                : xmalloc(t->stack->n * sizeof *t->steps));
+    t->rules = t->rules_stub;
+    t->allocated_rules = ARRAY_SIZE(t->rules_stub);
 }
 
 static void
 walk_uninit(struct walk *w)
 {
-    for (size_t i = 0; i < w->n_pending; i++) {
-        conn_rewrite_unref(w->pending[i].rewrite);
-    }
-    free(w->pending);
+    conn_draft_uninit(&w->pending);
 }
 
 /* Connections. */
@@ -575,53 +600,30 @@ walk_uninit(struct walk *w)
 static void
 forget_pending_rules(struct walk *w)
 {
+    const struct conn_draft *d = &w->pending;
     struct layer_traversal *t = w->t;
     size_t n = 0;
 
     for (size_t i = 0, p = 0; i < t->n_rules; i++) {
-        while (p < w->n_pending
-               && i >= w->pending[p].first_rule + w->pending[p].n_rules) {
+        while (p < d->n_layers
+               && (d->layers[p].known
+                   || i >= (d->layers[p].first_rule
+                            + d->layers[p].n_rules))) {
             p++;
         }
-        if (p >= w->n_pending || i < w->pending[p].first_rule) {
+        if (p >= d->n_layers || i < d->layers[p].first_rule) {
             t->rules[n++] = t->rules[i];
         }
     }
     t->n_rules = n;
 }
 
-/* Appends the layer flows that the packet is about to make to 'conn'. */
-static void
-add_pending(struct walk *w, struct connection *conn)
-{
-    struct layer_traversal *t = w->t;
-    struct port_stats *ps = &CONST_CAST(struct layer_port *, t->port)->stats;
-
-    for (size_t i = 0; i < w->n_pending; i++) {
-        struct pending_layer *p = &w->pending[i];
-        struct conn_layer *cl = &conn->layers[conn->n++];
-
-        *cl = (struct conn_layer) {
-            .layer = layer_ref(p->layer),
-            .dir = t->dir,
-            .rewrite = p->rewrite,
-            .uses = xmalloc(p->n_rules * sizeof *cl->uses),
-            .n_uses = p->n_rules,
-        };
-        for (size_t j = 0; j < p->n_rules; j++) {
-            cl->uses[j] = rule_stats_ref(
-                port_stats_rule(ps, t->rules[p->first_rule + j]));
-        }
-        p->rewrite = NULL;
-    }
-}
-
 /* Returns true if any layer of 'w''s pending layer flows is loose. */
 static bool
 pending_is_loose(const struct walk *w)
 {
-    for (size_t i = 0; i < w->n_pending; i++) {
-        if (w->pending[i].layer->tcp_loose) {
+    for (size_t i = 0; i < w->pending.n_layers; i++) {
+        if (w->pending.layers[i].layer->tcp_loose) {
             return true;
         }
     }
@@ -629,40 +631,52 @@ pending_is_loose(const struct walk *w)
 }
 
 /* Makes the keys of a connection whose packet entered the port with 'w->key'
- * and leaves it as t->flow says.  Returns false if no connection has such, as
- * an address has become an IPv4-mapped one. */
+ * and leaves it as t->flow says, and their hashes.  Returns false if no
+ * connection has such, as an address has become an IPv4-mapped one. */
 static bool
-make_keys(const struct walk *w, struct conn_key keys[])
+make_keys(const struct walk *w, struct conn_key keys[], uint32_t hashes[])
 {
     const struct layer_traversal *t = w->t;
+    enum layer_direction back = layer_direction_opposite(t->dir);
     struct conn_key out;
 
     keys[t->dir] = w->key;
+    hashes[t->dir] = w->hash;
     if (!conn_key_from_flow(t->flow, &out)) {
         return false;
     }
-    conn_key_reverse(&out, &keys[layer_direction_opposite(t->dir)]);
+    conn_key_reverse(&out, &keys[back]);
+    hashes[back] = conn_table_hash(t->port->conns, &keys[back]);
     return true;
 }
 
 /* Opens a connection for the packet, which the layers have let pass, or adds
  * layer flows to the one it has.  'old' is one that it opens anew, if any.
- * 'entry' is the packet as it entered the port. */
+ * 'entry' is the packet as it entered the port, and is lost. */
 static void
-commit(struct walk *w, const struct flow *entry, const struct connection *old)
+commit(struct walk *w, struct flow *entry, const struct connection *old)
 {
     struct layer_traversal *t = w->t;
+    struct port_stats *ps = &CONST_CAST(struct layer_port *, t->port)->stats;
     struct conn_key keys[N_LAYER_DIRECTIONS];
+    uint32_t hashes[N_LAYER_DIRECTIONS];
     struct connection *conn;
     struct conn_live *live;
 
-    if (!make_keys(w, keys)) {
+    if (!make_keys(w, keys, hashes)) {
         t->drop = DROP_NAT_FAMILY;
         return;
     }
     if (t->conn) {
         live = conn_live_ref(t->conn->live);
         old = t->conn;
+        for (size_t i = 0; i < old->path->n; i++) {
+            const struct conn_layer *cl = &old->path->layers[i];
+
+            if (connection_find_layer(old, cl->layer, t->now)) {
+                conn_draft_add_known(&w->pending, old, cl);
+            }
+        }
     } else {
         uint16_t tcp_flags = ntohs(entry->tcp_flags);
         bool loose = (w->key.nw_proto == IPPROTO_TCP && pending_is_loose(w)
@@ -674,22 +688,12 @@ commit(struct walk *w, const struct flow *entry, const struct connection *old)
             /* It may have FIN or RST. */
             conn_progress_packet(&progress, w->key.nw_proto, tcp_flags, false);
         }
-        live = conn_live_create(entry, t->dir, &progress, t->now);
+        live = conn_live_create(t->port->conns, entry, t->dir, &progress,
+                                t->now);
     }
 
-    conn = connection_create(keys, t->stack->version, live,
-                             (t->conn ? t->conn->n : 0) + w->n_pending);
-    if (t->conn) {
-        for (size_t i = 0; i < t->conn->n; i++) {
-            const struct conn_layer *cl = &t->conn->layers[i];
-
-            if (connection_find_layer(t->conn, cl->layer, t->now)) {
-                conn_layer_clone(&conn->layers[conn->n++], cl);
-            }
-        }
-    }
-    add_pending(w, conn);
-
+    conn = connection_create(t->port->conns, keys, hashes, t->stack->version,
+                             live, &w->pending, t->rules, ps);
     switch (conn_table_insert(t->port->conns, conn, old,
                               t->stack->flow_limit)) {
     case CONN_INSERTED:
@@ -711,8 +715,9 @@ check_tuples(const struct walk *w, const struct connection *old)
 {
     struct layer_traversal *t = w->t;
     struct conn_key keys[N_LAYER_DIRECTIONS];
+    uint32_t hashes[N_LAYER_DIRECTIONS];
 
-    if (!make_keys(w, keys)) {
+    if (!make_keys(w, keys, hashes)) {
         t->drop = DROP_NAT_FAMILY;
     } else if (conn_table_has_others(t->port->conns, keys,
                                      t->conn ? t->conn : old, t->now)) {
@@ -731,8 +736,7 @@ rejudge(const struct layer_port *port, const struct layer_stack *stack,
     struct flow flow;
     struct walk w;
 
-    miniflow_expand(conn->live->opener, &flow);
-    struct flow entry = flow;
+    connection_get_opener(conn, &flow);
     flow_wildcards_init_catchall(&wc);
     struct layer_traversal t = {
         .port = port,
@@ -747,14 +751,18 @@ rejudge(const struct layer_port *port, const struct layer_stack *stack,
     walk_init(&w, &t);
     w.former = conn;
     w.again = true;
-    w.trackable = conn_key_from_flow(&entry, &w.key);
+    w.trackable = true;
+    w.key = conn->keys[t.dir];
+    w.hash = conn->hashes[t.dir];
     walk_layers(&w);
 
     struct conn_key keys[N_LAYER_DIRECTIONS];
-    if (!t.drop && w.n_pending && make_keys(&w, keys)) {
-        new = connection_create(keys, stack->version,
-                                conn_live_ref(conn->live), w.n_pending);
-        add_pending(&w, new);
+    uint32_t hashes[N_LAYER_DIRECTIONS];
+    if (!t.drop && w.pending.n_layers && make_keys(&w, keys, hashes)) {
+        new = connection_create(
+            port->conns, keys, hashes, stack->version,
+            conn_live_ref(conn->live), &w.pending, t.rules,
+            &CONST_CAST(struct layer_port *, port)->stats);
         if (conn_table_insert(port->conns, new, conn, UINT32_MAX)
             != CONN_INSERTED) {
             new = NULL;
@@ -791,21 +799,24 @@ layer_traverse_rejudge_all(const struct layer_port *port,
     conn_table_shrink(port->conns, stack->flow_limit);
 }
 
-/* Returns the connection of 'key', judged by 't->stack'. */
+/* Returns the connection of 'key', whose conn_table_hash() is 'hash', judged
+ * by 't->stack'. */
 static const struct connection *
-lookup(struct layer_traversal *t, const struct conn_key *key)
+lookup(struct layer_traversal *t, const struct conn_key *key, uint32_t hash)
 {
     const struct connection *conn;
 
-    conn = conn_table_lookup(t->port->conns, t->dir, key, t->now);
+    conn = conn_table_lookup_hash(t->port->conns, t->dir, key, hash, t->now);
     if (OVS_UNLIKELY(conn && conn->version < t->stack->version)) {
         rejudge(t->port, t->stack, t->version, conn);
-        conn = conn_table_lookup(t->port->conns, t->dir, key, t->now);
+        conn = conn_table_lookup_hash(t->port->conns, t->dir, key, hash,
+                                      t->now);
     }
     if (OVS_UNLIKELY(conn && t->commit
                      && connection_expires(conn) <= t->now)) {
         conn_table_expire(t->port->conns, conn, t->now);
-        conn = conn_table_lookup(t->port->conns, t->dir, key, t->now);
+        conn = conn_table_lookup_hash(t->port->conns, t->dir, key, hash,
+                                      t->now);
     }
     return conn;
 }
@@ -868,7 +879,7 @@ find_related(struct layer_traversal *t, struct conn_key *quoted)
         return NULL;
     }
     conn_key_reverse(quoted, &key);
-    return lookup(t, &key);
+    return lookup(t, &key, conn_table_hash(t->port->conns, &key));
 }
 
 /* Translates the packet 'quoted' in an ICMP error about 'conn'. */
@@ -897,6 +908,48 @@ credit_layer_flows(struct layer_traversal *t)
     }
 }
 
+/* The connections that have seen the packet already that the calling thread's
+ * next traversals are of, and which of them it opened, as bits. */
+struct handed_over {
+    const struct connection *conns[2];
+    uint8_t opened;
+};
+DEFINE_STATIC_PER_THREAD_DATA(struct handed_over, handed_over,
+                              { { NULL }, 0 });
+
+/* Has the calling thread's next traversals, which are to be of the same packet
+ * as its last, know that the 'n_conns', at most 2, 'conns' have seen it, some
+ * of which may be NULL, and that it opened those whose bits are in 'opened'.
+ */
+void
+layer_traverse_hand_over(const struct connection *const conns[],
+                         size_t n_conns, uint8_t opened)
+{
+    struct handed_over *h = handed_over_get();
+
+    for (size_t i = 0; i < ARRAY_SIZE(h->conns); i++) {
+        h->conns[i] = i < n_conns ? conns[i] : NULL;
+    }
+    h->opened = opened;
+}
+
+/* Returns true if 't->conn' has seen the packet already, and updates
+ * 't->known'. */
+static bool
+take_handed_over(struct layer_traversal *t)
+{
+    struct handed_over *h = handed_over_get();
+
+    for (size_t i = 0; i < ARRAY_SIZE(h->conns); i++) {
+        if (OVS_UNLIKELY(h->conns[i] && h->conns[i] == t->conn)) {
+            t->known = !(h->opened & 1 << i);
+            h->conns[i] = NULL;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Takes the packet of 't' through the layers of its port. */
 void
 layer_traverse(struct layer_traversal *t)
@@ -904,8 +957,10 @@ layer_traverse(struct layer_traversal *t)
     const struct layer_stack *stack = t->stack;
     const struct connection *old = NULL;
     struct flow *flow = t->flow;
+    struct flow entry, first;
     struct conn_key quoted;
-    struct flow entry;
+    uint16_t tcp_flags;
+    bool seen;
     struct walk w;
 
     t->cacheable = true;
@@ -939,16 +994,20 @@ layer_traverse(struct layer_traversal *t)
             w.related = t->conn != NULL;
         } else if (layer_stack_tracks(stack, flow->nw_proto)) {
             unwildcard_key(flow, t->wc);
+            if (flow->nw_proto == IPPROTO_TCP && !t->sees_all) {
+                t->wc->masks.tcp_flags |= htons(TCP_STATE_FLAGS);
+            }
             w.trackable = conn_key_from_flow(flow, &w.key);
         }
     }
     if (w.trackable) {
-        uint16_t tcp_flags = ntohs(flow->tcp_flags);
-
+        tcp_flags = ntohs(flow->tcp_flags);
         t->tracked = true;
         t->key = w.key;
-        t->misses_version = conn_table_misses_version(t->port->conns, &w.key);
-        t->conn = lookup(t, &w.key);
+        w.hash = conn_table_hash(t->port->conns, &w.key);
+        t->misses_version = conn_table_misses_version_hash(t->port->conns,
+                                                           w.hash);
+        t->conn = lookup(t, &w.key, w.hash);
         if (t->conn && !later
             && connection_may_reopen(t->conn, tcp_flags, t->dir)) {
             w.former = old = t->conn;
@@ -960,10 +1019,17 @@ layer_traverse(struct layer_traversal *t)
     }
 
     t->known = t->conn != NULL;
-    entry = *flow;
+    seen = t->commit && t->conn && take_handed_over(t);
+    if (!t->conn) {
+        entry = *flow;
+    }
+    if (fragment) {
+        first = *flow;
+    }
+    tcp_flags = later ? 0 : ntohs(flow->tcp_flags);
     walk_layers(&w);
 
-    if (!t->drop && w.n_pending) {
+    if (!t->drop && w.pending.n_layers) {
         if (t->commit) {
             commit(&w, &entry, old);
         } else {
@@ -978,15 +1044,14 @@ layer_traverse(struct layer_traversal *t)
         t->conn = NULL;
     }
     if (fragment && !later) {
-        remember_fragment(t, &entry);
+        remember_fragment(t, &first);
     } else if (fragment) {
         flow->nw_frag |= FLOW_NW_FRAG_LATER;
         flow->nw_proto = later_proto;
         flow->tp_src = flow->tp_dst = 0;
     }
-    if (t->conn && t->commit && !t->drop && t->known) {
-        connection_see_packet(t->conn, t->dir,
-                              later ? 0 : ntohs(entry.tcp_flags), t->now);
+    if (t->conn && t->commit && !t->drop && t->known && !seen) {
+        connection_see_packet(t->conn, t->dir, tcp_flags, t->now);
     }
 
     if (t->drop && t->conn) {
@@ -1033,6 +1098,10 @@ layer_step_format(const struct layer_step *step, struct ds *ds)
 void
 layer_traversal_uninit(struct layer_traversal *t)
 {
-    free(t->steps);
-    free(t->rules);
+    if (t->steps != t->steps_stub) {
+        free(t->steps);
+    }
+    if (t->rules != t->rules_stub) {
+        free(t->rules);
+    }
 }

@@ -44,7 +44,7 @@ struct flow_wildcards;
  * =============
  *
  * May be used in any thread, under RCU: the results are valid until the caller
- * quiesces. */
+ * quiesces.  A traversal must not be copied: it has pointers into itself. */
 
 /* What one layer did with a packet. */
 struct layer_step {
@@ -68,6 +68,9 @@ struct layer_traversal {
     struct flow_wildcards *wc;
     struct dp_packet *packet;           /* NULL if there is none at hand. */
     bool commit;                        /* May there be side effects? */
+    bool sees_all;                      /* Does the caller see all packets of
+                                         * connections, whatever their TCP
+                                         * flags?  'wc' need not have these. */
     long long int now;                  /* In ms. */
 
     /* Results. */
@@ -85,9 +88,15 @@ struct layer_traversal {
     struct layer_step *steps;
     size_t n_rules, allocated_rules;    /* Rules that acted, except those... */
     const struct layer_rule **rules;    /* ...of layer flows. */
+
+    /* To do without malloc() usually: 'steps' and 'rules' may point here. */
+    struct layer_step steps_stub[8];
+    const struct layer_rule *rules_stub[16];
 };
 
 void layer_traverse(struct layer_traversal *);
+void layer_traverse_hand_over(const struct connection *const conns[],
+                              size_t n_conns, uint8_t opened);
 void layer_traversal_uninit(struct layer_traversal *);
 
 void layer_traverse_rejudge_all(const struct layer_port *,

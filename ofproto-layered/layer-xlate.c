@@ -59,6 +59,19 @@ layer_xlate_observe(void (*func)(const struct layer_traversal *, void *aux),
     *observer_get() = (struct observer) { func, aux };
 }
 
+/* If nonnull, the calling thread translates without layers and wants to know
+ * this. */
+DEFINE_STATIC_PER_THREAD_DATA(struct layer_probe *, probing, NULL);
+
+/* Has the layers stand aside in the calling thread's translations, which are
+ * to be without side effects, and notes there in 'probe' what ports packets
+ * are output to, until another call with NULL. */
+void
+layer_xlate_probe(struct layer_probe *probe)
+{
+    *probing_get() = probe;
+}
+
 /* Credits
  * -------
  *
@@ -85,19 +98,15 @@ layer_credit_cast(const struct xc_hook *hook)
     return CONTAINER_OF(hook, struct layer_credit, up);
 }
 
-/* Credits 'stats' to all that 'conn' is made of. */
-static void
-credit_connection(const struct connection *conn, enum layer_direction dir,
-                  const struct dpif_flow_stats *stats, bool seen)
+/* Credits 'stats' of packets in direction 'dir' to all that 'conn' is made of.
+ * 'seen' as for connection_account(). */
+void
+layer_xlate_credit_connection(const struct connection *conn,
+                              enum layer_direction dir,
+                              const struct dpif_flow_stats *stats, bool seen)
 {
     connection_account(conn, dir, stats, seen);
-    for (size_t i = 0; i < conn->n; i++) {
-        const struct conn_layer *cl = &conn->layers[i];
-
-        for (size_t j = 0; cl->dir == dir && j < cl->n_uses; j++) {
-            rule_stats_credit(cl->uses[j], stats);
-        }
-    }
+    connection_credit_rules(conn, dir, stats);
 }
 
 /* The datapath flow of a connection goes on until it is revalidated, and so
@@ -128,7 +137,7 @@ layer_credit_push(const struct layer_credit *credit,
                   const struct dpif_flow_stats *stats, bool seen)
 {
     if (credit->conn) {
-        credit_connection(credit->conn, credit->dir, stats, seen);
+        layer_xlate_credit_connection(credit->conn, credit->dir, stats, seen);
         if (!seen) {
             tell_successor(credit, stats);
         }
@@ -255,6 +264,18 @@ account(const struct layer_traversal *t, const struct xlate_in *xin)
             layer_credit_unref(&credit->up);
         }
     }
+}
+
+/* Credits 'stats' of packets that 't' dropped, by rules alone. */
+void
+layer_xlate_credit_drop(const struct layer_traversal *t,
+                        const struct dpif_flow_stats *stats)
+{
+    struct layer_credit *credit = layer_credit_create(t);
+
+    layer_credit_push(credit, stats, true);
+    port_stats_hit(&credit->port->stats, TIER_RULES, stats->n_packets);
+    layer_credit_unref(&credit->up);
 }
 
 /* Tracing. */
@@ -457,12 +478,19 @@ traverse(const struct xlate_hook_params *p, enum layer_direction dir)
 static bool
 receive(const struct xlate_hook_params *p)
 {
-    return traverse(p, LAYER_OUTBOUND);
+    return OVS_UNLIKELY(*probing_get()) || traverse(p, LAYER_OUTBOUND);
 }
 
 static bool
 output(const struct xlate_hook_params *p)
 {
+    struct layer_probe *probe = *probing_get();
+
+    if (OVS_UNLIKELY(probe)) {
+        probe->n_outputs++;
+        probe->output = p->ofport;
+        return true;
+    }
     return traverse(p, LAYER_INBOUND);
 }
 

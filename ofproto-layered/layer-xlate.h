@@ -15,7 +15,12 @@
 #ifndef LAYERED_LAYER_XLATE_H
 #define LAYERED_LAYER_XLATE_H 1
 
+#include "layered/ofproto-layered/layer-policy.h"
+
+struct connection;
+struct dpif_flow_stats;
 struct layer_traversal;
+struct ofport_dpif;
 struct xlate_hooks;
 
 /* Layers in translation
@@ -28,6 +33,21 @@ struct xlate_hooks;
  * The hooks run in any thread that translates; see struct xlate_hooks. */
 
 extern const struct xlate_hooks layer_xlate_hooks;
+
+/* Translations without layers, of what is between them. */
+struct layer_probe {
+    size_t n_outputs;                   /* To ports of layered bridges. */
+    const struct ofport_dpif *output;   /* The last of these. */
+};
+
+void layer_xlate_probe(struct layer_probe *);
+
+/* Credits. */
+void layer_xlate_credit_connection(const struct connection *,
+                                   enum layer_direction,
+                                   const struct dpif_flow_stats *, bool seen);
+void layer_xlate_credit_drop(const struct layer_traversal *,
+                             const struct dpif_flow_stats *);
 
 /* Inspection. */
 void layer_xlate_observe(void (*)(const struct layer_traversal *, void *aux),

@@ -112,8 +112,8 @@ count_flows(struct hmap *counts, struct connection *const *conns, size_t n)
 {
     hmap_init(counts);
     for (size_t i = 0; i < n; i++) {
-        for (size_t j = 0; j < conns[i]->n; j++) {
-            const struct conn_layer *cl = &conns[i]->layers[j];
+        for (size_t j = 0; j < conns[i]->path->n; j++) {
+            const struct conn_layer *cl = &conns[i]->path->layers[j];
 
             if (cl->n_uses) {
                 const struct layer_rule *rule
@@ -301,22 +301,21 @@ layered_rules(struct unixctl_conn *conn, int argc, const char *argv[],
 
 /* layered/flows. */
 
-/* Changes 'key', of a packet that the VM sends, as 'cl' does. */
+/* Changes 'key', of a packet of 'conn' that the VM sends, as 'cl' does. */
 static void
-translate_key(const struct conn_layer *cl, struct conn_key *key)
+translate_key(const struct connection *conn, const struct conn_layer *cl,
+              struct conn_key *key)
 {
-    const struct conn_rewrite *rw = cl->rewrite;
     const struct conn_endpoint *src = NULL, *dst = NULL;
+    struct conn_rewrite rw;
 
-    if (!rw) {
-        return;
-    }
+    conn_layer_rewrite(conn, cl, &rw);
     if (cl->dir == LAYER_OUTBOUND) {
-        src = rw->snat ? &rw->snat_to : NULL;
-        dst = rw->dnat ? &rw->dnat_to : NULL;
+        src = rw.snat ? &rw.snat_to : NULL;
+        dst = rw.dnat ? &rw.dnat_to : NULL;
     } else {
-        src = rw->dnat ? &rw->dnat_from : NULL;
-        dst = rw->snat ? &rw->snat_from : NULL;
+        src = rw.dnat ? &rw.dnat_from : NULL;
+        dst = rw.snat ? &rw.snat_from : NULL;
     }
     if (src) {
         key->src = src->addr;
@@ -340,7 +339,7 @@ layer_flow_to_json(const struct connection *conn, const struct conn_layer *cl,
     uint64_t packets[N_LAYER_DIRECTIONS], bytes[N_LAYER_DIRECTIONS];
     long long int used;
 
-    translate_key(cl, &out);
+    translate_key(conn, cl, &out);
     conn_key_reverse(&out, &in);
     atomic_read_relaxed(&live->used, &used);
     for (size_t i = 0; i < N_LAYER_DIRECTIONS; i++) {
@@ -451,7 +450,7 @@ layered_flows(struct unixctl_conn *conn, int argc, const char *argv[],
                     json_array_add(json, layer_flow_to_json(conns[i], cl,
                                                             &key, now));
                 }
-                translate_key(cl, &key);
+                translate_key(conns[i], cl, &key);
             }
         }
     }
@@ -477,7 +476,7 @@ flush_connection(struct layer_port *port, const struct connection *conn,
             return false;
         }
     }
-    if (!cl || conn_rewrite_is_nat(cl->rewrite) || conn->n == 1) {
+    if (!cl || conn_layer_is_nat(cl) || conn->path->n == 1) {
         conn_table_remove(port->conns, conn);
     } else {
         conn_table_drop_layer(port->conns, conn, cl);

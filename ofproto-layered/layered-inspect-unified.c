@@ -379,7 +379,7 @@ make_packet(const struct connection *conn, enum layer_direction dir,
 {
     const struct conn_key *key = &conn->keys[dir];
 
-    miniflow_expand(conn->live->opener, flow);
+    connection_get_opener(conn, flow);
     if (dir != conn->live->dir) {
         struct eth_addr mac = flow->dl_src;
 

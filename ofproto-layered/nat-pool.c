@@ -16,6 +16,7 @@
 
 #include "layered/ofproto-layered/nat-pool.h"
 
+#include "ccmap.h"
 #include "hash.h"
 #include "layered/ofproto-layered/layer-action.h"
 #include "ovs-thread.h"
@@ -33,47 +34,47 @@
 /* What the search for a free port returns if there is none. */
 #define NO_PORT (MAX_PORT + 1)
 
-/* Representation of a set of ports
- * ================================
+/* Representation
+ * ==============
  *
- * Most remote endpoints have one connection from an address, some have very
- * many.  A pool with up to N_FEW ports has them inside, one with up to
- * MAX_LIST has an array of its own, both sorted, and one with more has a
- * bitmap, which it keeps until MIN_MAP are left.  So a port does not take more
- * memory in a large pool than in a small one, and no operation takes longer
- * than one on a list of MAX_LIST. */
-#define N_FEW 8
-#define MIN_MAP 128
-#define MAX_LIST 512
+ * Of a tuple that is out there is nothing but a hash, in a map from hashes to
+ * the number of references to them, so that a million of them take some 16 MB.
+ * A tuple whose hash is another one's as well counts as taken: that has
+ * somebody get another port than he might have got, about once in a hundred
+ * thousand times if there are a million tuples, and does no harm.
+ *
+ * This tells whether a port is free, and finds a free one as long as there are
+ * many.  Where there are few, a "crowd" has a bitmap of the ports, until half
+ * of those that it had at first are left. */
 
-/* Bitmap of all ports, with summaries that find a 0 in constant time. */
-struct port_map {
-    uint64_t taken[1024];       /* Ports. */
-    uint64_t full[16];          /* Members of 'taken' that are all 1s. */
-    uint64_t all_full;          /* Members of 'full' that are all 1s, and 1s
-                                 * beyond. */
-};
+/* How many ports are tried before a crowd is made. */
+#define TRIES 16
 
-/* The ports of one address that are out towards one remote endpoint. */
-struct nat_pool {
-    struct hmap_node node;      /* In struct nat_shard's 'pools'. */
+/* Of so few ports, all are tried. */
+#define MIN_CROWD 256
+
+/* The ports from 'min' to 'max' of one address towards one remote endpoint, as
+ * a bitmap with summaries that find a 0 in constant time. */
+struct nat_crowd {
+    struct hmap_node node;      /* In struct nat_shard's 'crowds'. */
     struct nat_tuple tuple;     /* With 'port' zero. */
-    uint32_t n;                 /* Ports, 0 to 65536. */
-    uint32_t max_list;          /* Capacity of list, 0 if 'map' is used. */
-    union {
-        uint16_t few[N_FEW];    /* If 'max_list' is N_FEW. */
-        uint16_t *list;         /* If it is greater. */
-        struct port_map *map;
-    };
+    uint16_t min, max;
+    uint32_t n;                 /* Ports that are taken. */
+    uint32_t min_n;             /* Freed when there are fewer. */
+    uint64_t all_full;          /* Members of 'full' that are all 1s, and 1s
+                                 * beyond, as in all of these. */
+    uint64_t full[16];          /* Members of 'taken' that are all 1s. */
+    uint64_t taken[];           /* Ports, the first is 'min'. */
 };
 
-/* The pools are spread over shards by the hash of their tuples, so that
- * threads seldom wait for each other. */
+/* Tuples are spread over shards by a hash without the port, so that threads
+ * seldom wait for each other. */
 #define N_SHARDS 64             /* A power of 2. */
 
 OVS_ALIGNED_STRUCT(CACHE_LINE_SIZE, nat_shard) {
     struct ovs_mutex mutex;
-    struct hmap pools OVS_GUARDED;      /* Contains "struct nat_pool"s. */
+    struct ccmap tuples OVS_GUARDED;    /* By tuple_hash(). */
+    struct hmap crowds OVS_GUARDED;     /* Contains "struct nat_crowd"s. */
     size_t n OVS_GUARDED;               /* Tuples. */
 };
 
@@ -91,227 +92,6 @@ has_ports(uint8_t nw_proto)
             || nw_proto == IPPROTO_SCTP);
 }
 
-/* Sets of ports. */
-
-static uint16_t *
-pool_list(const struct nat_pool *pool)
-{
-    return (pool->max_list == N_FEW
-            ? CONST_CAST(uint16_t *, pool->few) : pool->list);
-}
-
-/* Returns the index of the first port in 'pool''s list from 'port'. */
-static uint32_t
-list_lower_bound(const struct nat_pool *pool, uint32_t port)
-{
-    const uint16_t *list = pool_list(pool);
-    uint32_t low = 0;
-    uint32_t high = pool->n;
-
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-
-        if (list[mid] < port) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    return low;
-}
-
-static uint32_t
-list_next_free(const struct nat_pool *pool, uint32_t port)
-{
-    const uint16_t *list = pool_list(pool);
-    uint32_t start = list_lower_bound(pool, port);
-    uint32_t low = start;
-    uint32_t high = pool->n;
-
-    /* Finds the end of the run of successive ports that starts at 'port'. */
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-
-        if (list[mid] - port == mid - start) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    return port + (low - start);
-}
-
-static uint32_t
-map_next_free(const struct port_map *map, uint32_t port)
-{
-    uint32_t i = port / 64;
-    uint64_t zeros = ~map->taken[i] & (UINT64_MAX << port % 64);
-
-    if (zeros) {
-        return i * 64 + raw_ctz(zeros);
-    }
-
-    if (++i >= ARRAY_SIZE(map->taken)) {
-        return NO_PORT;
-    }
-
-    uint32_t j = i / 64;
-
-    zeros = ~map->full[j] & (UINT64_MAX << i % 64);
-    if (!zeros) {
-        zeros = ~map->all_full & (UINT64_MAX << (j + 1));
-        if (!zeros) {
-            return NO_PORT;
-        }
-        j = raw_ctz(zeros);
-        zeros = ~map->full[j];
-    }
-    i = j * 64 + raw_ctz(zeros);
-    return i * 64 + raw_ctz(~map->taken[i]);
-}
-
-static void
-map_take(struct port_map *map, uint16_t port)
-{
-    uint32_t i = port / 64;
-    uint32_t j = i / 64;
-
-    map->taken[i] |= UINT64_C(1) << port % 64;
-    if (map->taken[i] == UINT64_MAX) {
-        map->full[j] |= UINT64_C(1) << i % 64;
-        if (map->full[j] == UINT64_MAX) {
-            map->all_full |= UINT64_C(1) << j;
-        }
-    }
-}
-
-static void
-map_put_back(struct port_map *map, uint16_t port)
-{
-    uint32_t i = port / 64;
-    uint32_t j = i / 64;
-
-    map->taken[i] &= ~(UINT64_C(1) << port % 64);
-    map->full[j] &= ~(UINT64_C(1) << i % 64);
-    map->all_full &= ~(UINT64_C(1) << j);
-}
-
-/* Returns the first port from 'port' that is free, NO_PORT if there is
- * none. */
-static uint32_t
-pool_next_free(const struct nat_pool *pool, uint32_t port)
-{
-    return (pool->max_list
-            ? list_next_free(pool, port) : map_next_free(pool->map, port));
-}
-
-/* Makes room for another port. */
-static void
-pool_grow(struct nat_pool *pool)
-{
-    uint16_t *list = pool_list(pool);
-    uint32_t max_list = pool->max_list * 2;
-
-    if (max_list <= MAX_LIST) {
-        uint16_t *new_list = xmalloc(max_list * sizeof *new_list);
-
-        memcpy(new_list, list, pool->n * sizeof *list);
-        if (pool->max_list > N_FEW) {
-            free(list);
-        }
-        pool->list = new_list;
-        pool->max_list = max_list;
-    } else {
-        struct port_map *map = xzalloc(sizeof *map);
-
-        map->all_full = UINT64_MAX << ARRAY_SIZE(map->full);
-        for (uint32_t i = 0; i < pool->n; i++) {
-            map_take(map, list[i]);
-        }
-        free(list);
-        pool->map = map;
-        pool->max_list = 0;
-    }
-}
-
-/* Replaces the bitmap of 'pool' by a list. */
-static void
-pool_shrink(struct nat_pool *pool)
-{
-    struct port_map *map = pool->map;
-    uint32_t n = 0;
-
-    pool->max_list = MIN_MAP * 2;
-    pool->list = xmalloc(pool->max_list * sizeof *pool->list);
-    for (size_t i = 0; i < ARRAY_SIZE(map->taken); i++) {
-        for (uint64_t bits = map->taken[i]; bits; bits &= bits - 1) {
-            pool->list[n++] = i * 64 + raw_ctz(bits);
-        }
-    }
-    ovs_assert(n == pool->n);
-    free(map);
-}
-
-/* Takes 'port', which must be free. */
-static void
-pool_take(struct nat_pool *pool, uint16_t port)
-{
-    if (pool->n == pool->max_list) {
-        pool_grow(pool);
-    }
-    if (pool->max_list) {
-        uint16_t *list = pool_list(pool);
-        uint32_t i = list_lower_bound(pool, port);
-
-        memmove(&list[i + 1], &list[i], (pool->n - i) * sizeof *list);
-        list[i] = port;
-    } else {
-        map_take(pool->map, port);
-    }
-    pool->n++;
-}
-
-/* Puts back 'port', which must be taken. */
-static void
-pool_put_back(struct nat_pool *pool, uint16_t port)
-{
-    ovs_assert(pool_next_free(pool, port) != port);
-    pool->n--;
-    if (pool->max_list) {
-        uint16_t *list = pool_list(pool);
-        uint32_t i = list_lower_bound(pool, port);
-
-        memmove(&list[i], &list[i + 1], (pool->n - i) * sizeof *list);
-    } else {
-        map_put_back(pool->map, port);
-        if (pool->n == MIN_MAP) {
-            pool_shrink(pool);
-        }
-    }
-}
-
-/* Returns 'preferred' if it is not NO_PORT and free, otherwise a free port
- * from 'min' to 'max', any with about the same probability (RFC 6056), or
- * NO_PORT if all of them are taken. */
-static uint32_t
-pool_choose(const struct nat_pool *pool, uint32_t preferred, uint32_t min,
-            uint32_t max)
-{
-    if (preferred != NO_PORT && pool_next_free(pool, preferred) == preferred) {
-        return preferred;
-    }
-
-    uint32_t hint = min + random_uint32() % (max - min + 1);
-    uint32_t port = pool_next_free(pool, hint);
-
-    if (port > max) {
-        port = pool_next_free(pool, min);
-    }
-    return port <= max ? port : NO_PORT;
-}
-
-/* Pools. */
-
 static void
 init_shards(void)
 {
@@ -322,65 +102,277 @@ init_shards(void)
         for (size_t i = 0; i < N_SHARDS; i++) {
             ovs_mutex_init_adaptive(&shards[i].mutex);
             ovs_mutex_lock(&shards[i].mutex);
-            hmap_init(&shards[i].pools);
+            ccmap_init(&shards[i].tuples);
+            hmap_init(&shards[i].crowds);
             ovs_mutex_unlock(&shards[i].mutex);
         }
         ovsthread_once_done(&once);
     }
 }
 
-/* Returns the shard with the pool for 'tuple', whose port must be zero, and
- * sets '*hash' to the hash of 'tuple'. */
+/* Returns the shard with the tuples that are 'tuple', whose port must be zero,
+ * with some port, and sets '*hash' to the hash of 'tuple'. */
 static struct nat_shard *
 get_shard(const struct nat_tuple *tuple, uint32_t *hash)
 {
-    init_shards();
-    *hash = hash_bytes(tuple, sizeof *tuple, hash_basis);
+    ovs_u128 hash128;
 
-    /* The bits of the hash that hmap uses first are the lowest ones. */
-    return &shards[(*hash >> 26) % N_SHARDS];
+    init_shards();
+    hash_bytes128(tuple, sizeof *tuple, hash_basis, &hash128);
+    *hash = hash128.u32[0];
+    return &shards[hash128.u32[1] % N_SHARDS];
 }
 
-static struct nat_pool *
-find_pool(const struct nat_shard *shard, const struct nat_tuple *tuple,
-          uint32_t hash)
+/* Returns the hash of a tuple with 'port' that without it has 'hash'. */
+static uint32_t
+tuple_hash(uint32_t hash, uint16_t port)
+{
+    return hash_2words(hash, port);
+}
+
+/* Crowds. */
+
+static void
+crowd_take(struct nat_crowd *crowd, uint16_t port)
+{
+    uint32_t k = port - crowd->min;
+    uint32_t i = k / 64;
+    uint32_t j = i / 64;
+
+    crowd->n++;
+    crowd->taken[i] |= UINT64_C(1) << k % 64;
+    if (crowd->taken[i] == UINT64_MAX) {
+        crowd->full[j] |= UINT64_C(1) << i % 64;
+        if (crowd->full[j] == UINT64_MAX) {
+            crowd->all_full |= UINT64_C(1) << j;
+        }
+    }
+}
+
+static void
+crowd_put_back(struct nat_crowd *crowd, uint16_t port)
+{
+    uint32_t k = port - crowd->min;
+    uint32_t i = k / 64;
+    uint32_t j = i / 64;
+
+    crowd->n--;
+    crowd->taken[i] &= ~(UINT64_C(1) << k % 64);
+    crowd->full[j] &= ~(UINT64_C(1) << i % 64);
+    crowd->all_full &= ~(UINT64_C(1) << j);
+}
+
+static bool
+crowd_is_taken(const struct nat_crowd *crowd, uint16_t port)
+{
+    uint32_t k = port - crowd->min;
+
+    return crowd->taken[k / 64] >> k % 64 & 1;
+}
+
+/* Returns the first port from 'port' that is free, NO_PORT if there is
+ * none. */
+static uint32_t
+crowd_next_free(const struct nat_crowd *crowd, uint16_t port)
+{
+    uint32_t k = port - crowd->min;
+    uint32_t i = k / 64;
+    uint64_t zeros = ~crowd->taken[i] & (UINT64_MAX << k % 64);
+
+    if (!zeros) {
+        uint32_t j = ++i / 64;
+
+        zeros = j < ARRAY_SIZE(crowd->full)
+                ? ~crowd->full[j] & (UINT64_MAX << i % 64) : 0;
+        if (!zeros) {
+            j++;
+            zeros = j < ARRAY_SIZE(crowd->full)
+                    ? ~crowd->all_full & (UINT64_MAX << j) : 0;
+            if (!zeros) {
+                return NO_PORT;
+            }
+            j = raw_ctz(zeros);
+            zeros = ~crowd->full[j];
+        }
+        i = j * 64 + raw_ctz(zeros);
+        zeros = ~crowd->taken[i];
+    }
+    return crowd->min + i * 64 + raw_ctz(zeros);
+}
+
+/* Makes a crowd of the ports from 'min' to 'max' that are out for 'tuple',
+ * which has 'hash'. */
+static struct nat_crowd *
+crowd_create(struct nat_shard *shard, const struct nat_tuple *tuple,
+             uint32_t hash, uint16_t min, uint16_t max)
     OVS_REQUIRES(shard->mutex)
 {
-    struct nat_pool *pool;
+    uint32_t n_ports = max - min + 1;
+    uint32_t n_taken = DIV_ROUND_UP(n_ports, 64);
+    uint32_t n_full = DIV_ROUND_UP(n_taken, 64);
+    struct nat_crowd *crowd;
 
-    HMAP_FOR_EACH_WITH_HASH (pool, node, hash, &shard->pools) {
-        if (!memcmp(&pool->tuple, tuple, sizeof *tuple)) {
-            return pool;
+    crowd = xzalloc(sizeof *crowd + n_taken * sizeof *crowd->taken);
+    crowd->tuple = *tuple;
+    crowd->min = min;
+    crowd->max = max;
+    if (n_ports % 64) {
+        crowd->taken[n_taken - 1] = UINT64_MAX << n_ports % 64;
+    }
+    if (n_taken % 64) {
+        crowd->full[n_full - 1] = UINT64_MAX << n_taken % 64;
+    }
+    for (uint32_t j = n_full; j < ARRAY_SIZE(crowd->full); j++) {
+        crowd->full[j] = UINT64_MAX;
+    }
+    crowd->all_full = UINT64_MAX << n_full;
+    for (uint32_t port = min; port <= max; port++) {
+        if (ccmap_find(&shard->tuples, tuple_hash(hash, port))) {
+            crowd_take(crowd, port);
+        }
+    }
+    crowd->min_n = crowd->n / 2;
+    hmap_insert(&shard->crowds, &crowd->node, hash);
+    return crowd;
+}
+
+static struct nat_crowd *
+find_crowd(const struct nat_shard *shard, const struct nat_tuple *tuple,
+           uint32_t hash, uint16_t min, uint16_t max)
+    OVS_REQUIRES(shard->mutex)
+{
+    struct nat_crowd *crowd;
+
+    HMAP_FOR_EACH_WITH_HASH (crowd, node, hash, &shard->crowds) {
+        if (!memcmp(&crowd->tuple, tuple, sizeof *tuple)
+            && crowd->min == min && crowd->max == max) {
+            return crowd;
         }
     }
     return NULL;
 }
 
-/* Finds a port for 'tuple', whose port is zero, as pool_choose() does, and
- * takes it if 'take' is true.  Returns the port or NO_PORT. */
+/* Has the crowds with 'port' of 'tuple', which has 'hash', know that it has
+ * been taken or put back. */
+static void
+tell_crowds(struct nat_shard *shard, const struct nat_tuple *tuple,
+            uint32_t hash, uint16_t port, bool taken)
+    OVS_REQUIRES(shard->mutex)
+{
+    struct nat_crowd *crowd, *unneeded = NULL;
+
+    if (OVS_LIKELY(hmap_is_empty(&shard->crowds))) {
+        return;
+    }
+    HMAP_FOR_EACH_WITH_HASH (crowd, node, hash, &shard->crowds) {
+        if (memcmp(&crowd->tuple, tuple, sizeof *tuple)
+            || port < crowd->min || port > crowd->max
+            || crowd_is_taken(crowd, port) == taken) {
+            continue;
+        }
+        if (taken) {
+            crowd_take(crowd, port);
+        } else {
+            crowd_put_back(crowd, port);
+            if (crowd->n < crowd->min_n) {
+                unneeded = crowd;
+            }
+        }
+    }
+    if (unneeded) {
+        hmap_remove(&shard->crowds, &unneeded->node);
+        free(unneeded);
+    }
+}
+
+/* Ports. */
+
+/* Returns true if 'port' is free for 'tuple', whose port is zero and which has
+ * 'hash', and takes it then if 'take' is true. */
+static bool
+try_port(struct nat_shard *shard, const struct nat_tuple *tuple, uint32_t hash,
+         uint16_t port, bool take)
+    OVS_REQUIRES(shard->mutex)
+{
+    uint32_t full_hash = tuple_hash(hash, port);
+
+    if (!take) {
+        return !ccmap_find(&shard->tuples, full_hash);
+    }
+    if (ccmap_inc(&shard->tuples, full_hash) > 1) {
+        ccmap_dec(&shard->tuples, full_hash);
+        return false;
+    }
+    shard->n++;
+    tell_crowds(shard, tuple, hash, port, true);
+    return true;
+}
+
+/* Finds a free port from 'min' to 'max', any with about the same probability
+ * (RFC 6056), as try_port() does.  Returns NO_PORT if there is none. */
+static uint32_t
+choose_port(struct nat_shard *shard, const struct nat_tuple *tuple,
+            uint32_t hash, uint32_t min, uint32_t max, bool take)
+    OVS_REQUIRES(shard->mutex)
+{
+    uint32_t n_ports = max - min + 1;
+    uint32_t hint = random_uint32() % n_ports;
+    struct nat_crowd *crowd;
+
+    if (n_ports <= MIN_CROWD) {
+        for (uint32_t i = 0; i < n_ports; i++) {
+            uint32_t port = min + (hint + i) % n_ports;
+
+            if (try_port(shard, tuple, hash, port, take)) {
+                return port;
+            }
+        }
+        return NO_PORT;
+    }
+
+    crowd = find_crowd(shard, tuple, hash, min, max);
+    if (!crowd) {
+        for (int i = 0; i < TRIES; i++) {
+            uint32_t port = min + hint;
+
+            if (try_port(shard, tuple, hash, port, take)) {
+                return port;
+            }
+            hint = random_uint32() % n_ports;
+        }
+        crowd = crowd_create(shard, tuple, hash, min, max);
+    }
+    for (;;) {
+        uint32_t port = crowd_next_free(crowd, min + hint);
+
+        if (port == NO_PORT) {
+            port = crowd_next_free(crowd, min);
+        }
+        if (port == NO_PORT
+            || try_port(shard, tuple, hash, port, take)) {
+            return port;
+        }
+        /* Another tuple has the same hash. */
+        crowd_take(crowd, port);
+    }
+}
+
+/* Finds a port for 'tuple', whose port is zero: 'preferred' if that is not
+ * NO_PORT and free, or else one from 'min' to 'max', and takes it if 'take' is
+ * true.  Returns the port or NO_PORT. */
 static uint32_t
 find_port(const struct nat_tuple *tuple, uint32_t preferred, uint32_t min,
           uint32_t max, bool take)
 {
-    static const struct nat_pool empty = { .max_list = N_FEW };
     uint32_t hash;
     struct nat_shard *shard = get_shard(tuple, &hash);
+    uint32_t port;
 
     ovs_mutex_lock(&shard->mutex);
-
-    struct nat_pool *pool = find_pool(shard, tuple, hash);
-    uint32_t port = pool_choose(pool ? pool : &empty, preferred, min, max);
-
-    if (take && port != NO_PORT) {
-        if (!pool) {
-            pool = xzalloc(sizeof *pool);
-            pool->tuple = *tuple;
-            pool->max_list = N_FEW;
-            hmap_insert(&shard->pools, &pool->node, hash);
-        }
-        pool_take(pool, port);
-        shard->n++;
-    }
+    port = (preferred != NO_PORT
+            && try_port(shard, tuple, hash, preferred, take)
+            ? preferred
+            : choose_port(shard, tuple, hash, min, max, take));
     ovs_mutex_unlock(&shard->mutex);
     return port;
 }
@@ -509,40 +501,57 @@ nat_pool_peek(const struct nat_target *target, uint8_t nw_proto,
                         tuple, false);
 }
 
-/* Makes available again 'tuple', which must be as nat_pool_allocate() set
- * it. */
-void
-nat_pool_release(const struct nat_tuple *tuple)
+/* Stores in '*key' 'tuple' with a port of zero.  Not by a copy, for its
+ * padding. */
+static void
+without_port(const struct nat_tuple *tuple, struct nat_tuple *key)
 {
+    memset(key, 0, sizeof *key);
+    key->addr = tuple->addr;
+    key->remote = tuple->remote;
+    key->remote_port = tuple->remote_port;
+    key->nw_proto = tuple->nw_proto;
+}
+
+/* Takes another reference to 'tuple', which nat_pool_allocate() has set, to be
+ * given up by nat_pool_release() too. */
+void
+nat_pool_ref(const struct nat_tuple *tuple)
+{
+    struct nat_shard *shard;
+    struct nat_tuple key;
+    uint32_t hash;
+
     if (!has_ports(tuple->nw_proto)) {
         return;
     }
-
-    /* Not a copy, for its padding. */
-    struct nat_tuple key;
-
-    memset(&key, 0, sizeof key);
-    key.addr = tuple->addr;
-    key.remote = tuple->remote;
-    key.remote_port = tuple->remote_port;
-    key.nw_proto = tuple->nw_proto;
-
-    uint32_t hash;
-    struct nat_shard *shard = get_shard(&key, &hash);
+    without_port(tuple, &key);
+    shard = get_shard(&key, &hash);
 
     ovs_mutex_lock(&shard->mutex);
+    ccmap_inc(&shard->tuples, tuple_hash(hash, ntohs(tuple->port)));
+    ovs_mutex_unlock(&shard->mutex);
+}
 
-    struct nat_pool *pool = find_pool(shard, &key, hash);
+/* Gives up a reference to 'tuple', which must be as nat_pool_allocate() set
+ * it, and makes it available again if that was the last one. */
+void
+nat_pool_release(const struct nat_tuple *tuple)
+{
+    struct nat_shard *shard;
+    struct nat_tuple key;
+    uint32_t hash;
 
-    ovs_assert(pool);
-    pool_put_back(pool, ntohs(tuple->port));
-    shard->n--;
-    if (!pool->n) {
-        hmap_remove(&shard->pools, &pool->node);
-        if (pool->max_list > N_FEW) {
-            free(pool->list);
-        }
-        free(pool);
+    if (!has_ports(tuple->nw_proto)) {
+        return;
+    }
+    without_port(tuple, &key);
+    shard = get_shard(&key, &hash);
+
+    ovs_mutex_lock(&shard->mutex);
+    if (!ccmap_dec(&shard->tuples, tuple_hash(hash, ntohs(tuple->port)))) {
+        shard->n--;
+        tell_crowds(shard, &key, hash, ntohs(tuple->port), false);
     }
     ovs_mutex_unlock(&shard->mutex);
 }

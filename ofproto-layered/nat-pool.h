@@ -32,9 +32,12 @@ struct nat_target;
  * the whole switch: whoever answers must know whom.  The same address and port
  * may be out several times, for different remote endpoints.
  *
- * Allocation takes constant time for each address that it has to try, also
- * when nearly all ports are taken, and at most NAT_POOL_MAX_ADDRESSES are
- * tried.
+ * Allocation takes constant time, amortized, for each address that it has to
+ * try, also when nearly all ports are taken, and at most
+ * NAT_POOL_MAX_ADDRESSES are tried.  A tuple takes 10 to 20 bytes.
+ *
+ * References to a tuple are counted, so that versions of a connection can
+ * share it.
  *
  *
  * Thread-safety
@@ -61,6 +64,7 @@ bool nat_pool_peek(const struct nat_target *, uint8_t nw_proto,
                    const struct in6_addr *src, ovs_be16 src_port,
                    const struct in6_addr *remote, ovs_be16 remote_port,
                    struct nat_tuple *);
+void nat_pool_ref(const struct nat_tuple *);
 void nat_pool_release(const struct nat_tuple *);
 size_t nat_pool_count(void);
 

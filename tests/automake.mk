@@ -13,6 +13,7 @@ EXTRA_DIST += \
 	tests/fuzz-nic-frame.c \
 	tests/hooks.at \
 	tests/layer-classifier.at \
+	tests/layer-connection.at \
 	tests/layer-hostile.at \
 	tests/layer-oracle.at \
 	tests/layer-packet.at \
@@ -50,6 +51,7 @@ EXTRA_DIST += \
 	tests/system-nic.at \
 	tests/system-provider.at \
 	tests/system-testsuite.at \
+	tests/test-connection.c \
 	tests/test-hooks.c \
 	tests/test-layer-classifier-curve.c \
 	tests/test-layer-classifier.c \
@@ -68,6 +70,7 @@ TESTSUITE_AT = \
 	$(srcdir)/tests/build.at \
 	$(srcdir)/tests/hooks.at \
 	$(srcdir)/tests/layer-classifier.at \
+	$(srcdir)/tests/layer-connection.at \
 	$(srcdir)/tests/layer-hostile.at \
 	$(srcdir)/tests/layer-oracle.at \
 	$(srcdir)/tests/layer-packet.at \

@@ -374,8 +374,8 @@ check_table(size_t i)
     ovs_assert(n == conn_table_count(port->conns));
     ovs_assert(n <= ports[i].flow_limit);
     for (size_t a = 0; a < n; a++) {
-        ovs_assert(list[a]->n > 0);
-        ovs_assert(list[a]->live->current == list[a]);
+        ovs_assert(list[a]->path->n > 0);
+        ovs_assert(!connection_is_gone(list[a]));
         for (size_t b = 0; b < a; b++) {
             for (size_t dir = 0; dir < N_LAYER_DIRECTIONS; dir++) {
                 ovs_assert(memcmp(&list[a]->keys[dir], &list[b]->keys[dir],
@@ -477,7 +477,9 @@ check_reply(const struct passage *p, const struct connection *conn)
     struct flow_wildcards wc;
     struct conn_key key, back;
 
-    if (p->after.nw_frag) {
+    if (p->after.nw_frag
+        || (has_ports(p->before.nw_proto)
+            && (!p->before.tp_src || !p->before.tp_dst))) {
         return;
     }
     reverse(&p->after, &r.after);
@@ -489,8 +491,7 @@ check_reply(const struct passage *p, const struct connection *conn)
     layer_traverse(&t);
     ovs_assert(t.drop || t.conn == conn);
     if (!t.drop && !rules_do_nat(&t)
-        && conn_key_from_flow(&p->before, &key)
-        && (!has_ports(key.nw_proto) || (key.tp_src && key.tp_dst))) {
+        && conn_key_from_flow(&p->before, &key)) {
         ovs_assert(conn_key_from_flow(&r.after, &back));
         conn_key_reverse(&back, &back);
         ovs_assert(!memcmp(&key, &back, sizeof key));

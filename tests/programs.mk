@@ -11,10 +11,13 @@ layered_tests_ovs_vswitchd_LDFLAGS = $(vswitchd_ovs_vswitchd_LDFLAGS)
 
 # Tests of modules.
 noinst_PROGRAMS += \
+	layered/tests/test-connection \
 	layered/tests/test-layer-classifier \
 	layered/tests/test-layer-packet \
 	layered/tests/test-layer-parse \
 	layered/tests/test-simnic-placement
+layered_tests_test_connection_SOURCES = layered/tests/test-connection.c
+layered_tests_test_connection_LDADD = $(vswitchd_ovs_vswitchd_LDADD)
 layered_tests_test_layer_classifier_SOURCES = \
 	layered/tests/test-layer-classifier-curve.c \
 	layered/tests/test-layer-classifier.c \
