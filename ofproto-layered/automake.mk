@@ -5,12 +5,18 @@ noinst_LTLIBRARIES += layered/ofproto-layered/libofproto-layered.la
 layered_ofproto_layered_libofproto_layered_la_SOURCES = \
 	layered/ofproto-layered/address-set.c \
 	layered/ofproto-layered/address-set.h \
+	layered/ofproto-layered/admission-config.c \
+	layered/ofproto-layered/admission-config.h \
+	layered/ofproto-layered/admission.c \
+	layered/ofproto-layered/admission.h \
 	layered/ofproto-layered/conn-path.c \
 	layered/ofproto-layered/conn-path.h \
 	layered/ofproto-layered/conn-state.c \
 	layered/ofproto-layered/conn-state.h \
 	layered/ofproto-layered/connection.c \
 	layered/ofproto-layered/connection.h \
+	layered/ofproto-layered/forwarding.c \
+	layered/ofproto-layered/forwarding.h \
 	layered/ofproto-layered/layer-action.c \
 	layered/ofproto-layered/layer-action.h \
 	layered/ofproto-layered/layer-classifier-index.c \
@@ -58,7 +64,11 @@ layered_ofproto_layered_libofproto_layered_la_SOURCES = \
 	layered/ofproto-layered/ofproto-layered.c \
 	layered/ofproto-layered/ofproto-layered.h \
 	layered/ofproto-layered/port-stats.c \
-	layered/ofproto-layered/port-stats.h
+	layered/ofproto-layered/port-stats.h \
+	layered/ofproto-layered/unified-answer.c \
+	layered/ofproto-layered/unified-answer.h \
+	layered/ofproto-layered/unified-flow.c \
+	layered/ofproto-layered/unified-flow.h
 layered_ofproto_layered_libofproto_layered_la_LIBADD = ofproto/libofproto.la
 
 MAN_FRAGMENTS += layered/ofproto-layered/layered-unixctl.man

@@ -19,12 +19,14 @@
 #include "coverage.h"
 #include "hash.h"
 #include "layered/ofproto-layered/address-set.h"
+#include "layered/ofproto-layered/admission-config.h"
 #include "layered/ofproto-layered/layer-compile.h"
 #include "layered/ofproto-layered/layer-errors.h"
 #include "layered/ofproto-layered/layer-policy.h"
 #include "layered/ofproto-layered/layer-port.h"
 #include "layered/ofproto-layered/layer-traverse.h"
 #include "layered/ofproto-layered/nic-config.h"
+#include "layered/ofproto-layered/unified-answer.h"
 #include "openvswitch/hmap.h"
 #include "openvswitch/poll-loop.h"
 #include "openvswitch/vlog.h"
@@ -162,6 +164,7 @@ publish(struct layer_compiler *lc, uint64_t version)
         port_stats_forget_rules(&ports[i]->stats);
     }
     layer_ports_list_free(ports);
+    unified_answer_run();
     COVERAGE_INC(layered_policy_change);
 }
 
@@ -191,6 +194,7 @@ run_aging(long long int *next_age)
             conn_table_age(ports[i]->conns, now);
         }
         layer_ports_list_free(ports);
+        unified_answer_age(now);
         *next_age = now + AGE_INTERVAL;
     }
     poll_timer_wait_until(*next_age);
@@ -240,6 +244,7 @@ config_main(void *aux OVS_UNUSED)
     set_subprogram_name("");
     monitor_tables(idl);
     nic_config_monitor(idl);
+    admission_config_monitor(idl);
     for (;;) {
         /* It takes seconds to read a large transaction.  The IDL knows nothing
          * of policy, and whoever waits for a grace period need not wait for
@@ -257,6 +262,7 @@ config_main(void *aux OVS_UNUSED)
                     publish(lc, ++version);
                 }
                 nic_config_run(nics, idl, errors);
+                admission_config_run(idl);
                 ovsdb_idl_track_clear(idl);
                 reported = false;
             }

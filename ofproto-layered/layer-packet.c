@@ -301,6 +301,50 @@ conn_key_from_flow(const struct flow *flow, struct conn_key *key)
     return !flow_is_icmp_error(flow);
 }
 
+/* As conn_key_from_flow(), for a packet that a datapath has just received and
+ * that is not a fragment.  Returns false also if it is one, or has been
+ * recirculated. */
+bool
+conn_key_from_miniflow(const struct miniflow *mf, struct conn_key *key)
+{
+    ovs_be16 dl_type = MINIFLOW_GET_BE16(mf, dl_type);
+
+    if ((dl_type != htons(ETH_TYPE_IP) && dl_type != htons(ETH_TYPE_IPV6))
+        || MINIFLOW_GET_U8(mf, nw_frag) || miniflow_get_recirc_id(mf)) {
+        return false;
+    }
+
+    memset(key, 0, sizeof *key);
+    key->nw_proto = MINIFLOW_GET_U8(mf, nw_proto);
+    if (has_ports(key->nw_proto)) {
+        key->tp_src = MINIFLOW_GET_BE16(mf, tp_src);
+        key->tp_dst = MINIFLOW_GET_BE16(mf, tp_dst);
+    } else if (key->nw_proto == IPPROTO_ICMP
+               || key->nw_proto == IPPROTO_ICMPV6) {
+        struct flow flow;
+
+        miniflow_expand(mf, &flow);
+        return conn_key_from_flow(&flow, key);
+    }
+
+    if (dl_type == htons(ETH_TYPE_IP)) {
+        in6_addr_set_mapped_ipv4(&key->src, MINIFLOW_GET_BE32(mf, nw_src));
+        in6_addr_set_mapped_ipv4(&key->dst, MINIFLOW_GET_BE32(mf, nw_dst));
+        return true;
+    }
+
+    uint64_t src[2], dst[2];
+
+    for (size_t i = 0; i < 2; i++) {
+        src[i] = miniflow_get(mf, FLOW_U64_OFFSET(ipv6_src) + i);
+        dst[i] = miniflow_get(mf, FLOW_U64_OFFSET(ipv6_dst) + i);
+    }
+    memcpy(&key->src, src, sizeof key->src);
+    memcpy(&key->dst, dst, sizeof key->dst);
+    return (!IN6_IS_ADDR_V4MAPPED(&key->src)
+            && !IN6_IS_ADDR_V4MAPPED(&key->dst));
+}
+
 /* Initializes '*reverse' with the tuple of the answer to a packet with 'key'.
  * They may be the same. */
 void

@@ -24,6 +24,7 @@
 
 struct dp_packet;
 struct flow;
+struct miniflow;
 
 /* What struct flow does not have of a packet
  * ==========================================
@@ -42,6 +43,7 @@ struct conn_key {
 };
 
 bool conn_key_from_flow(const struct flow *, struct conn_key *);
+bool conn_key_from_miniflow(const struct miniflow *, struct conn_key *);
 void conn_key_reverse(const struct conn_key *, struct conn_key *);
 uint32_t conn_key_hash(const struct conn_key *, uint32_t basis);
 

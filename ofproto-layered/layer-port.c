@@ -16,6 +16,7 @@
 
 #include "layered/ofproto-layered/layer-port.h"
 
+#include "flow.h"
 #include "hash.h"
 #include "layered/ofproto-layered/layer-packet.h"
 #include "openvswitch/shash.h"
@@ -54,7 +55,12 @@ static struct shash ifaces OVS_GUARDED_BY(mutex) = SHASH_INITIALIZER(&ifaces);
 static OVSRCU_TYPE(struct layer_snapshot *) snapshot
     = OVSRCU_INITIALIZER(NULL);
 static struct cmap ports = CMAP_INITIALIZER;
+static struct cmap ports_by_number = CMAP_INITIALIZER;
 static uint64_t policy_version OVS_GUARDED_BY(mutex);
+
+/* Of struct admission, by name of interface. */
+static struct shash admissions OVS_GUARDED_BY(mutex)
+    = SHASH_INITIALIZER(&admissions);
 
 /* Returns the newest snapshot, NULL if there is none.  It and all that it
  * refers to are valid until the caller quiesces. */
@@ -166,6 +172,56 @@ free_index(void)
     return index;
 }
 
+/* Applies the policy of admission to 'port'. */
+static void
+set_admission(struct layer_port *port)
+    OVS_REQUIRES(mutex)
+{
+    const struct admission *a = shash_find_data(&admissions, port->name);
+
+    a = a ? a : &admission_default;
+    atomic_store_relaxed(&port->promote_packets, a->packets);
+    atomic_store_relaxed(&port->promote_bytes, a->bytes);
+    atomic_store_relaxed(&port->promote_age, a->age);
+}
+
+/* Takes over the contents of 'policies', which are the "struct admission"s of
+ * interfaces, by name, as the policy of admission.  Others have the default
+ * one. */
+void
+layer_ports_set_admission(struct shash *policies)
+{
+    struct layer_port *port;
+
+    ovs_mutex_lock(&mutex);
+    shash_swap(policies, &admissions);
+    CMAP_FOR_EACH (port, node, &ports) {
+        set_admission(port);
+    }
+    ovs_mutex_unlock(&mutex);
+    shash_clear_free_data(policies);
+}
+
+/* Returns the policy of admission for connections whose packets come from
+ * 'port'. */
+struct admission
+layer_port_get_admission(const struct layer_port *port_)
+{
+    struct layer_port *port = CONST_CAST(struct layer_port *, port_);
+    struct admission a;
+
+    atomic_read_relaxed(&port->promote_packets, &a.packets);
+    atomic_read_relaxed(&port->promote_bytes, &a.bytes);
+    atomic_read_relaxed(&port->promote_age, &a.age);
+    return a;
+}
+
+static uint32_t
+hash_number(const struct ofproto_dpif *ofproto, ofp_port_t ofp_port)
+{
+    return hash_pointer(ofproto, ofp_to_u16(ofp_port));
+}
+
 /* Adds a port for interface 'name', which translation will know as 'ofport',
  * and which is 'ofp_port' of 'ofproto'. */
 void
@@ -192,8 +248,11 @@ layer_port_create(const char *name, const struct ofport_dpif *ofport,
     struct iface *iface = get_iface(name);
     port->index = free_index();
     iface->port = port;
+    set_admission(port);
     publish_snapshot();
     cmap_insert(&ports, &port->node, hash_pointer(ofport, 0));
+    cmap_insert(&ports_by_number, &port->number_node,
+                hash_number(ofproto, ofp_port));
     ovs_mutex_unlock(&mutex);
 }
 
@@ -213,6 +272,8 @@ layer_port_destroy(const struct ofport_dpif *ofport)
         }
         put_iface(port->name, iface);
         cmap_remove(&ports, &port->node, hash_pointer(ofport, 0));
+        cmap_remove(&ports_by_number, &port->number_node,
+                    hash_number(port->ofproto, port->ofp_port));
         publish_snapshot();
         ovsrcu_postpone(layer_port_unref, port);
     }
@@ -228,6 +289,23 @@ layer_port_lookup(const struct ofport_dpif *ofport)
 
     CMAP_FOR_EACH_WITH_HASH (port, node, hash_pointer(ofport, 0), &ports) {
         if (port->ofport == ofport) {
+            return port;
+        }
+    }
+    return NULL;
+}
+
+/* Returns port 'ofp_port' of 'ofproto', NULL if it has none.  Valid until the
+ * caller quiesces. */
+const struct layer_port *
+layer_port_lookup_number(const struct ofproto_dpif *ofproto,
+                         ofp_port_t ofp_port)
+{
+    const struct layer_port *port;
+
+    CMAP_FOR_EACH_WITH_HASH (port, number_node, hash_number(ofproto, ofp_port),
+                             &ports_by_number) {
+        if (port->ofproto == ofproto && port->ofp_port == ofp_port) {
             return port;
         }
     }

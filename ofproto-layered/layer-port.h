@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "cmap.h"
+#include "layered/ofproto-layered/admission.h"
 #include "layered/ofproto-layered/connection.h"
 #include "layered/ofproto-layered/layer-policy.h"
 #include "layered/ofproto-layered/port-stats.h"
@@ -29,6 +30,7 @@
 struct fragment_table;
 struct ofport_dpif;
 struct ofproto_dpif;
+struct shash;
 
 /* Ports
  * =====
@@ -59,12 +61,16 @@ struct ofproto_dpif;
 
 struct layer_port {
     struct cmap_node node;              /* By 'ofport'. */
+    struct cmap_node number_node;       /* By 'ofproto' and 'ofp_port'. */
     struct ovs_refcount ref_cnt;
     const struct ofport_dpif *ofport;   /* Only a name for the port. */
     struct ofproto_dpif *ofproto;       /* Its bridge. */
     ofp_port_t ofp_port;
     char *name;                         /* Of the interface. */
     size_t index;                       /* Of its stack in snapshots. */
+    atomic_uint32_t promote_packets;    /* See layer_port_get_admission(). */
+    atomic_uint32_t promote_bytes;
+    atomic_uint32_t promote_age;
 
     struct conn_table *conns;
     struct port_stats stats;
@@ -87,9 +93,12 @@ void layer_port_create(const char *name, const struct ofport_dpif *,
                        struct ofproto_dpif *, ofp_port_t);
 void layer_port_destroy(const struct ofport_dpif *);
 const struct layer_port *layer_port_lookup(const struct ofport_dpif *);
+const struct layer_port *layer_port_lookup_number(const struct ofproto_dpif *,
+                                                  ofp_port_t);
 bool layer_bridge_needs_hooks(const struct ofproto_dpif *);
 bool layer_iface_is_known(const char *name);
 bool layer_port_may_reject(const struct layer_port *);
+struct admission layer_port_get_admission(const struct layer_port *);
 struct layer_port *layer_port_ref(const struct layer_port *);
 void layer_port_unref(struct layer_port *);
 
@@ -102,6 +111,7 @@ struct layer_assignment {
 struct layer_port **layer_ports_publish(uint64_t version,
                                         const struct layer_assignment *,
                                         size_t n);
+void layer_ports_set_admission(struct shash *policies);
 struct layer_port **layer_ports_list(void);
 void layer_ports_list_free(struct layer_port **);
 

@@ -23,6 +23,7 @@
 #include "layered/ofproto-layered/layer-port.h"
 #include "layered/ofproto-layered/layer-traverse.h"
 #include "layered/ofproto-layered/layered-inspect-json.h"
+#include "layered/ofproto-layered/unified-answer.h"
 #include "layered/ofproto-layered/ofproto-layered.h"
 #include "netdev.h"
 #include "odp-util.h"
@@ -253,6 +254,7 @@ layered_rules(struct unixctl_conn *conn, int argc, const char *argv[],
     const char *only = NULL;
     bool has_dir = false;
 
+    unified_answer_run();
     if (!port) {
         return;
     }
@@ -422,6 +424,7 @@ layered_flows(struct unixctl_conn *conn, int argc, const char *argv[],
     struct connection **conns;
     size_t n;
 
+    unified_answer_run();
     if (!port) {
         json_destroy(json);
         return;
@@ -756,6 +759,7 @@ layered_stats(struct unixctl_conn *conn, int argc, const char *argv[],
 {
     struct json *json = json_object_create();
 
+    unified_answer_run();
     if (argc > 1) {
         struct layer_port *port = inspect_get_port(conn, argv[1]);
 

@@ -19,13 +19,16 @@
 #include <netinet/icmp6.h>
 
 #include "dpif.h"
+#include "dpif-netdev.h"
 #include "dpif-offload.h"
 #include "flow.h"
 #include "layered/lib/dpif-offload-simnic.h"
+#include "layered/ofproto-layered/admission.h"
 #include "layered/ofproto-layered/layer-port.h"
 #include "layered/ofproto-layered/layer-traverse.h"
 #include "layered/ofproto-layered/layer-xlate.h"
 #include "layered/ofproto-layered/layered-inspect-json.h"
+#include "layered/ofproto-layered/unified-answer.h"
 #include "netlink.h"
 #include "odp-netlink.h"
 #include "odp-util.h"
@@ -505,6 +508,30 @@ put_datapath_flow(const struct unified *u, const struct connection *conn,
     ofpbuf_uninit(&actions);
 }
 
+/* Returns why direction 'dir' of 'conn' has no datapath flow.  The caller
+ * frees it. */
+static char *
+why_in_cache(const struct unified *u, const struct connection *conn,
+             enum layer_direction dir)
+{
+    const struct admission a = layer_port_get_admission(u->port);
+
+    if (!connection_can_cache(conn, dir)) {
+        return xstrdup("state not settled");
+    }
+    if (!a.packets || !dpif_is_netdev(u->port->ofproto->backer->dpif)) {
+        /* A packet would have made one at once. */
+        return xstrdup("no packet lately");
+    }
+    if (dir == LAYER_INBOUND) {
+        /* Up to the port that the packets come from. */
+        return xstrdup("not admitted to the datapath");
+    }
+    return xasprintf("not admitted: promote-packets=%"PRIu32" "
+                     "promote-bytes=%"PRIu32" promote-age=%"PRIu32,
+                     a.packets, a.bytes, a.age);
+}
+
 /* Adds direction 'dir' of 'conn', which is not in the datapath. */
 static void
 add_cached(struct unified *u, const struct connection *conn,
@@ -525,8 +552,8 @@ add_cached(struct unified *u, const struct connection *conn,
     json_object_put(json, "bytes", json_integer_create(bytes));
     json_object_put(json, "used", json_integer_create(MAX(u->now - used, 0)));
     json_object_put_string(json, "tier", "cache");
-    json_object_put_string(json, "why", connection_can_cache(conn, dir)
-                           ? "no packet lately" : "state not settled");
+    json_object_put(json, "why",
+                    json_string_create_nocopy(why_in_cache(u, conn, dir)));
     json_array_add(u->json, json);
 }
 
@@ -570,6 +597,7 @@ layered_unified(struct unixctl_conn *conn, int argc OVS_UNUSED,
     struct layer_port *port = inspect_get_port(conn, argv[1]);
     struct unified u = { .port = port, .now = time_msec() };
 
+    unified_answer_run();
     if (!port) {
         return;
     }

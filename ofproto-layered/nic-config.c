@@ -20,6 +20,7 @@
 
 #include "layered/lib/simnic-caps.h"
 #include "layered/lib/simnic.h"
+#include "layered/ofproto-layered/admission.h"
 #include "layered/ofproto-layered/layer-errors.h"
 #include "openvswitch/poll-loop.h"
 #include "openvswitch/shash.h"
@@ -105,6 +106,9 @@ nic_config_monitor(struct ovsdb_idl *idl)
 static char *
 parse_option(const char *key, const char *value, struct simnic_config *config)
 {
+    struct admission ignored;   /* See admission-config.h. */
+    char *error;
+
     if (!strcmp(key, "threads")) {
         unsigned int n;
 
@@ -119,6 +123,11 @@ parse_option(const char *key, const char *value, struct simnic_config *config)
                              "false", value);
         }
         config->driver_list = !strcmp(value, "true");
+    } else if (admission_set(&ignored, key, value, &error)) {
+        char *prefixed = error ? xasprintf("options:%s", error) : NULL;
+
+        free(error);
+        return prefixed;
     } else {
         return xasprintf("options:%s: no such option", key);
     }

@@ -24,6 +24,7 @@
 #include "layered/ofproto-layered/layer-xlate.h"
 #include "layered/ofproto-layered/layered-type.h"
 #include "layered/ofproto-layered/nat-pool.h"
+#include "layered/ofproto-layered/unified-answer.h"
 #include "netdev.h"
 #include "ofproto/ofproto-dpif-upcall.h"
 #include "seq.h"
@@ -97,6 +98,9 @@ update_hooks(struct ofproto_layered *layered)
 
     if (wanted != layered->hooked) {
         layered->hooked = wanted;
+        if (wanted) {
+            unified_answer_enable(layered->up.backer);
+        }
         ofproto_dpif_set_xlate_hooks(&layered->up,
                                      wanted ? &layer_xlate_hooks : NULL);
     }
@@ -220,6 +224,7 @@ ofproto_layered_revalidate(void)
 {
     struct shash_node *node;
 
+    unified_answer_run();
     SHASH_FOR_EACH (node, &all_dpif_backers) {
         const struct dpif_backer *backer = node->data;
 
@@ -362,6 +367,11 @@ type_get_memory_usage(const char *type, struct simap *usage)
         put_usage(usage, "layer-addresses", sizes.addresses);
         put_usage(usage, "layer-connections", count_connections());
         put_usage(usage, "nat-tuples", nat_pool_count());
+
+        struct unified_sizes unified = unified_answer_get_sizes();
+
+        put_usage(usage, "unified-flows", unified.flows);
+        put_usage(usage, "unified-routes", unified.routes);
     }
     if (layered_type_is_claimed(type)) {
         base->type_get_memory_usage(type, usage);
@@ -447,7 +457,13 @@ construct(struct ofproto *ofproto)
 static void
 destruct(struct ofproto *ofproto, bool del_)
 {
-    ovs_list_remove(&ofproto_layered_cast(ofproto)->list_node);
+    struct ofproto_layered *layered = ofproto_layered_cast(ofproto);
+
+    ovs_list_remove(&layered->list_node);
+    if (layered->up.backer->refcount == 1) {
+        /* It is about to be closed. */
+        unified_answer_disable(layered->up.backer);
+    }
     base->destruct(ofproto, del_);
 }
 

@@ -62,6 +62,7 @@ EXTRA_DIST += \
 	tests/testsuite.at \
 	tests/tsan.h \
 	tests/tsan.supp \
+	tests/unified-flow.at \
 	tests/vsctl-layer.at
 
 # The suites use the macros of Open vSwitch's, and run in its build directory
@@ -92,6 +93,7 @@ TESTSUITE_AT = \
 	$(srcdir)/tests/nic-vm.at \
 	$(srcdir)/tests/provider.at \
 	$(srcdir)/tests/testsuite.at \
+	$(srcdir)/tests/unified-flow.at \
 	$(srcdir)/tests/vsctl-layer.at
 SYSTEM_TESTSUITE_AT = \
 	$(srcdir)/tests/layered-macros.at \

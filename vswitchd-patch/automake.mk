@@ -15,4 +15,5 @@ OVS_PATCHES = \
 	vswitchd-patch/0013-packets-later-fragments.patch \
 	vswitchd-patch/0014-ofproto-dpif-execute-in-any-thread.patch \
 	vswitchd-patch/0015-schema-nic.patch \
-	vswitchd-patch/0016-dpif-netdev-final-offload-stats.patch
+	vswitchd-patch/0016-dpif-netdev-final-offload-stats.patch \
+	vswitchd-patch/0017-upcall-generation.patch

@@ -460,6 +460,9 @@ class Daemon:
                      *self.arguments(), '--', 'add-br', 'br0', '--', 'set',
                      'bridge', 'br0', 'fail-mode=secure',
                      'datapath_type=' + options.datapath_type]
+        if options.promote_packets is not None:
+            arguments += ['other_config:promote-packets=%d'
+                          % options.promote_packets]
         for i, port in enumerate(generate.PORTS, 1):
             pcap = self.path(port + '.pcap')
             self.captures[port] = Capture(pcap)

@@ -614,6 +614,9 @@ def parse_options():
     parser.add_argument('--schema', help='schema of the database, instead of '
                         "that of the build's source")
     parser.add_argument('--datapath-type', default='layered-dummy')
+    parser.add_argument('--promote-packets', type=int, metavar='N',
+                        help='after how many packets a connection gets a '
+                        'datapath flow: 0 for all, many for none')
     parser.add_argument('--seed', type=int, default=0,
                         help='seed of the first case')
     parser.add_argument('--count', type=int, default=1000)
