@@ -281,6 +281,7 @@ open_flow(struct opening *o, const struct nlattr **actions,
 
     o->flow = o->entry;
     if (!pass_layers(o, snapshot, in, LAYER_OUTBOUND)) {
+        *actions = NULL;
         *actions_len = 0;
         return finish_drop(o) || leave(o);
     }
