@@ -91,13 +91,6 @@ struct conn_table {
     atomic_uint64_t insertions[N_MISS_BUCKETS];
 };
 
-static bool
-has_ports(uint8_t nw_proto)
-{
-    return (nw_proto == IPPROTO_TCP || nw_proto == IPPROTO_UDP
-            || nw_proto == IPPROTO_SCTP);
-}
-
 /* The mutable part. */
 
 static uint32_t
@@ -143,7 +136,7 @@ conn_live_create(struct conn_table *table, struct flow *opener,
     opener->nw_src = opener->nw_dst = 0;
     opener->ipv6_src = opener->ipv6_dst = in6addr_any;
     opener->ipv6_label = 0;
-    if (has_ports(opener->nw_proto)) {
+    if (nw_proto_has_ports(opener->nw_proto)) {
         opener->tp_src = opener->tp_dst = 0;
     }
     opener->tunnel.tp_src = 0;
@@ -447,7 +440,7 @@ connection_get_opener(const struct connection *conn, struct flow *flow)
         flow->ipv6_src = key->src;
         flow->ipv6_dst = key->dst;
     }
-    if (has_ports(flow->nw_proto)) {
+    if (nw_proto_has_ports(flow->nw_proto)) {
         flow->tp_src = key->tp_src;
         flow->tp_dst = key->tp_dst;
     }

@@ -90,14 +90,6 @@ icmp_header(const struct ip_info *ip)
     return ALIGNED_CAST(struct icmp_header *, ip->l4);
 }
 
-static bool
-has_ports(uint8_t nw_proto)
-{
-    return (nw_proto == IPPROTO_TCP
-            || nw_proto == IPPROTO_UDP
-            || nw_proto == IPPROTO_SCTP);
-}
-
 /* ICMP errors that quote a packet. */
 static bool
 icmp4_type_is_error(uint8_t type)
@@ -293,7 +285,7 @@ conn_key_from_flow(const struct flow *flow, struct conn_key *key)
     }
 
     key->nw_proto = flow->nw_proto;
-    if (has_ports(key->nw_proto)) {
+    if (nw_proto_has_ports(key->nw_proto)) {
         key->tp_src = flow->tp_src;
         key->tp_dst = flow->tp_dst;
         return !later || key->tp_src || key->tp_dst;
@@ -316,7 +308,7 @@ conn_key_from_miniflow(const struct miniflow *mf, struct conn_key *key)
 
     memset(key, 0, sizeof *key);
     key->nw_proto = MINIFLOW_GET_U8(mf, nw_proto);
-    if (has_ports(key->nw_proto)) {
+    if (nw_proto_has_ports(key->nw_proto)) {
         key->tp_src = MINIFLOW_GET_BE16(mf, tp_src);
         key->tp_dst = MINIFLOW_GET_BE16(mf, tp_dst);
     } else if (key->nw_proto == IPPROTO_ICMP
@@ -418,7 +410,8 @@ parse_icmp_error(const struct dp_packet *packet, const struct flow *flow,
         return (quoted->l4_size >= MIN_QUOTED_L4
                 && !icmp4_type_is_error(l4_type(quoted)));
     }
-    return !has_ports(quoted->nw_proto) || quoted->l4_size >= MIN_QUOTED_L4;
+    return (!nw_proto_has_ports(quoted->nw_proto)
+            || quoted->l4_size >= MIN_QUOTED_L4);
 }
 
 /* Stores in '*key' the tuple of the packet that 'packet', an ICMP or ICMPv6
@@ -453,7 +446,7 @@ icmp_error_get_quoted(const struct dp_packet *packet, const struct flow *flow,
     key->src = quoted.src;
     key->dst = quoted.dst;
     key->nw_proto = quoted.nw_proto;
-    if (has_ports(key->nw_proto)) {
+    if (nw_proto_has_ports(key->nw_proto)) {
         memcpy(&key->tp_src, quoted.l4, sizeof key->tp_src);
         memcpy(&key->tp_dst, quoted.l4 + 2, sizeof key->tp_dst);
     }
@@ -586,7 +579,7 @@ icmp_error_rewrite_quoted(struct dp_packet *packet, const struct flow *flow,
         set_field(&nh->ip_src, &src, sizeof src, l4_csum, &nh->ip_csum);
         set_field(&nh->ip_dst, &dst, sizeof dst, l4_csum, &nh->ip_csum);
     }
-    if (has_ports(quoted.nw_proto)) {
+    if (nw_proto_has_ports(quoted.nw_proto)) {
         set_ports(&quoted, key, l4_csum);
     }
     if (l4_csum && quoted.nw_proto == IPPROTO_UDP && !*l4_csum) {

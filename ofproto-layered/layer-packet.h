@@ -34,6 +34,14 @@ struct miniflow;
  *
  * Pure functions on packets of any contents, for any thread. */
 
+/* Returns true if packets of 'nw_proto' have ports. */
+static inline bool
+nw_proto_has_ports(uint8_t nw_proto)
+{
+    return (nw_proto == IPPROTO_TCP || nw_proto == IPPROTO_UDP
+            || nw_proto == IPPROTO_SCTP);
+}
+
 /* The tuple of a packet.  IPv4 addresses are IPv4-mapped, ICMP's ports 0. */
 struct conn_key {
     struct in6_addr src, dst;

@@ -65,20 +65,12 @@ flow_dst(const struct flow *flow)
             ? in6_addr_mapped_ipv4(flow->nw_dst) : flow->ipv6_dst);
 }
 
-/* Returns true if packets of 'nw_proto' have ports. */
-static bool
-has_ports(uint8_t nw_proto)
-{
-    return (nw_proto == IPPROTO_TCP || nw_proto == IPPROTO_UDP
-            || nw_proto == IPPROTO_SCTP);
-}
-
 static struct conn_endpoint
 flow_source(const struct flow *flow)
 {
     return (struct conn_endpoint) {
         .addr = flow_src(flow),
-        .port = has_ports(flow->nw_proto) ? flow->tp_src : 0,
+        .port = nw_proto_has_ports(flow->nw_proto) ? flow->tp_src : 0,
     };
 }
 
@@ -87,7 +79,7 @@ flow_destination(const struct flow *flow)
 {
     return (struct conn_endpoint) {
         .addr = flow_dst(flow),
-        .port = has_ports(flow->nw_proto) ? flow->tp_dst : 0,
+        .port = nw_proto_has_ports(flow->nw_proto) ? flow->tp_dst : 0,
     };
 }
 
@@ -106,7 +98,7 @@ unwildcard_key(const struct flow *flow, struct flow_wildcards *wc)
     if (flow->nw_frag & FLOW_NW_FRAG_LATER) {
         return;
     }
-    if (has_ports(flow->nw_proto)) {
+    if (nw_proto_has_ports(flow->nw_proto)) {
         WC_MASK_FIELD(wc, tp_src);
         WC_MASK_FIELD(wc, tp_dst);
     } else if (flow->nw_proto == IPPROTO_ICMP

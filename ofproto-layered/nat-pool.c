@@ -19,6 +19,7 @@
 #include "ccmap.h"
 #include "hash.h"
 #include "layered/ofproto-layered/layer-action.h"
+#include "layered/ofproto-layered/layer-packet.h"
 #include "ovs-thread.h"
 #include "packets.h"
 #include "random.h"
@@ -83,14 +84,6 @@ static struct nat_shard shards[N_SHARDS];
 /* Makes collisions of hashes hard to provoke.  Constant after
  * init_shards(). */
 static uint32_t hash_basis;
-
-static bool
-has_ports(uint8_t nw_proto)
-{
-    return (nw_proto == IPPROTO_TCP
-            || nw_proto == IPPROTO_UDP
-            || nw_proto == IPPROTO_SCTP);
-}
 
 static void
 init_shards(void)
@@ -449,7 +442,7 @@ choose_tuple(const struct nat_target *target, uint8_t nw_proto,
     for (uint64_t i = 0; i < MIN(n_addresses, NAT_POOL_MAX_ADDRESSES); i++) {
         tuple->addr = add_to_address(&target->min,
                                      (start + i) % n_addresses);
-        if (!has_ports(nw_proto)) {
+        if (!nw_proto_has_ports(nw_proto)) {
             return true;
         }
 
@@ -522,7 +515,7 @@ nat_pool_ref(const struct nat_tuple *tuple)
     struct nat_tuple key;
     uint32_t hash;
 
-    if (!has_ports(tuple->nw_proto)) {
+    if (!nw_proto_has_ports(tuple->nw_proto)) {
         return;
     }
     without_port(tuple, &key);
@@ -542,7 +535,7 @@ nat_pool_release(const struct nat_tuple *tuple)
     struct nat_tuple key;
     uint32_t hash;
 
-    if (!has_ports(tuple->nw_proto)) {
+    if (!nw_proto_has_ports(tuple->nw_proto)) {
         return;
     }
     without_port(tuple, &key);

@@ -131,19 +131,30 @@ finish_drop(struct opening *o)
     return true;
 }
 
+/* Stores in 'conns' the connections of the packet, by stage, NULL where there
+ * is none.  Returns those that it has opened, as bits. */
+static uint8_t
+get_connections(const struct opening *o,
+                const struct connection *conns[UNIFIED_MAX_STAGES])
+{
+    uint8_t opened = 0;
+
+    for (size_t i = 0; i < UNIFIED_MAX_STAGES; i++) {
+        const struct layer_traversal *t = &o->traversals[i];
+
+        conns[i] = i < o->n ? t->conn : NULL;
+        opened |= (conns[i] && !t->known) << i;
+    }
+    return opened;
+}
+
 /* Leaves the packet, which may have opened connections, to translation. */
 static bool
 leave(const struct opening *o)
 {
     const struct connection *conns[UNIFIED_MAX_STAGES];
-    uint8_t opened = 0;
+    uint8_t opened = get_connections(o, conns);
 
-    for (size_t i = 0; i < o->n; i++) {
-        const struct layer_traversal *t = &o->traversals[i];
-
-        conns[i] = t->conn;
-        opened |= (t->conn && !t->known) << i;
-    }
     layer_traverse_hand_over(conns, o->n, opened);
     COVERAGE_INC(layered_answer_leave);
     return false;
@@ -180,7 +191,8 @@ make_stage(const struct layer_traversal *t, struct rule_stats **rules,
 static struct unified_flow *
 add_flow(struct opening *o, const struct forwarding *f)
 {
-    const struct connection *conns[UNIFIED_MAX_STAGES] = { NULL };
+    const struct connection *conns[UNIFIED_MAX_STAGES];
+    uint8_t opened = get_connections(o, conns);
     struct unified_stage stages[UNIFIED_MAX_STAGES];
     struct unified_flow *uf = NULL;
     struct rule_stats *rules[32];
@@ -190,19 +202,15 @@ add_flow(struct opening *o, const struct forwarding *f)
     struct unified_route *route;
     struct match match;
     size_t n_rules = 0;
-    uint8_t opened = 0;
 
-    for (size_t i = 0; i < o->n; i++) {
-        const struct layer_traversal *t = &o->traversals[i];
-
-        if (!make_stage(t, rules, &n_rules, ARRAY_SIZE(rules), &stages[i])) {
-            return NULL;
-        }
-        conns[i] = t->conn;
-        opened |= (t->conn && !t->known) << i;
-    }
     if (!conns[0] && !conns[1]) {
         return NULL;
+    }
+    for (size_t i = 0; i < o->n; i++) {
+        if (!make_stage(&o->traversals[i], rules, &n_rules, ARRAY_SIZE(rules),
+                        &stages[i])) {
+            return NULL;
+        }
     }
 
     /* The tuple is matched by the flow itself. */
@@ -221,9 +229,7 @@ add_flow(struct opening *o, const struct forwarding *f)
     match.wc.masks.nw_proto = 0;
     match.wc.masks.nw_src = match.wc.masks.nw_dst = 0;
     match.wc.masks.ipv6_src = match.wc.masks.ipv6_dst = in6addr_any;
-    if (match.flow.nw_proto == IPPROTO_TCP
-        || match.flow.nw_proto == IPPROTO_UDP
-        || match.flow.nw_proto == IPPROTO_SCTP) {
+    if (nw_proto_has_ports(match.flow.nw_proto)) {
         match.wc.masks.tp_src = match.wc.masks.tp_dst = 0;
     }
 
@@ -367,6 +373,7 @@ admit(struct unified_answer *ua, struct unified_flow *uf, size_t size,
         = layer_port_get_admission(uf->route->stages[0].port);
     const struct connection *conn = uf->conns[uf->route->key_stage];
     uint32_t packets, bytes, promotions;
+    bool admitted = false;
 
     /* Another thread may do the same at the same time; a packet more or less
      * does not matter. */
@@ -377,20 +384,19 @@ admit(struct unified_answer *ua, struct unified_flow *uf, size_t size,
     if (OVS_UNLIKELY(admission_admits(&a, packets, bytes,
                                       now - conn->live->created))
         && can_promote(uf)) {
-        atomic_read_relaxed(&ua->promotions, &promotions);
         if (!a.packets) {
-            promotions = 1;
-        } else if (promotions) {
+            return true;
+        }
+        atomic_read_relaxed(&ua->promotions, &promotions);
+        if (promotions) {
             atomic_store_relaxed(&ua->promotions, promotions - 1);
             packets = bytes = 0;
+            admitted = true;
         }
-        atomic_store_relaxed(&uf->recent_packets, packets);
-        atomic_store_relaxed(&uf->recent_bytes, bytes);
-        return promotions > 0;
     }
     atomic_store_relaxed(&uf->recent_packets, packets);
     atomic_store_relaxed(&uf->recent_bytes, bytes);
-    return false;
+    return admitted;
 }
 
 /* Implementation of 'answer' in struct dpif_netdev_miss_hook. */

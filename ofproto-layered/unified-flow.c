@@ -273,7 +273,6 @@ unified_table_get_route(struct unified_table *table,
             rule_stats_ref(stage->rules[j]);
         }
         if (stage->stateful) {
-            route->n_conns++;
             route->key_stage = MIN(route->key_stage, i);
         }
     }

@@ -93,7 +93,7 @@ struct unified_route {
     struct ovs_refcount ref_cnt;
     uint64_t generation;
     struct forwarding *forwarding;      /* Reference. */
-    size_t n_stages, n_conns;
+    size_t n_stages;
     size_t key_stage;                   /* The first that is stateful. */
     struct unified_stage stages[UNIFIED_MAX_STAGES];
     struct match match;                 /* But for the tuple. */
