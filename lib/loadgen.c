@@ -20,6 +20,7 @@
 #include <sched.h>
 
 #include "coverage.h"
+#include "hash.h"
 #include "openvswitch/json.h"
 #include "openvswitch/shash.h"
 #include "timeval.h"
@@ -311,6 +312,21 @@ loadgen_wires_expect(unsigned int vm, const struct loadgen_expectation *src,
 
 /* Either side. */
 
+/* Gives 'packet', which has a frame in it, the hash that hardware would. */
+static void
+set_rss_hash(struct dp_packet *packet)
+{
+    const struct frame *f = dp_packet_data(packet);
+    uint32_t hash;
+
+    hash = hash_add(0, (OVS_FORCE uint32_t) get_16aligned_be32(&f->ip.ip_src));
+    hash = hash_add(hash,
+                    (OVS_FORCE uint32_t) get_16aligned_be32(&f->ip.ip_dst));
+    hash = hash_add(hash, ((OVS_FORCE uint32_t) f->tcp.tcp_src << 16
+                           | (OVS_FORCE uint32_t) f->tcp.tcp_dst));
+    dp_packet_set_rss_hash(packet, hash_finish(hash, 12));
+}
+
 /* Receives from 'port' into 'batch', which must be empty, what is for queue
  * number 'queue' of 'n_queues'.  Returns 0 if successful, EAGAIN if there is
  * nothing now.  The caller owns the packets. */
@@ -327,6 +343,11 @@ loadgen_port_receive(struct loadgen_port *port, unsigned int queue,
         }
     } else if (!queue) {
         loadgen_vm_receive(port, batch);
+    }
+
+    struct dp_packet *packet;
+    DP_PACKET_BATCH_FOR_EACH (i, packet, batch) {
+        set_rss_hash(packet);
     }
 
     size_t n = dp_packet_batch_size(batch);
