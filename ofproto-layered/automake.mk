@@ -61,8 +61,12 @@ layered_ofproto_layered_libofproto_layered_la_SOURCES = \
 	layered/ofproto-layered/nat-pool.h \
 	layered/ofproto-layered/nic-config.c \
 	layered/ofproto-layered/nic-config.h \
+	layered/ofproto-layered/object-pool.c \
+	layered/ofproto-layered/object-pool.h \
 	layered/ofproto-layered/ofproto-layered.c \
 	layered/ofproto-layered/ofproto-layered.h \
+	layered/ofproto-layered/poll-share.c \
+	layered/ofproto-layered/poll-share.h \
 	layered/ofproto-layered/port-stats.c \
 	layered/ofproto-layered/port-stats.h \
 	layered/ofproto-layered/unified-answer.c \

@@ -21,6 +21,7 @@
 #include "flow.h"
 #include "hash.h"
 #include "layered/ofproto-layered/nat-pool.h"
+#include "layered/ofproto-layered/object-pool.h"
 #include "layered/ofproto-layered/port-stats.h"
 #include "odp-util.h"
 #include "openvswitch/match.h"
@@ -110,6 +111,32 @@ progress_from_u32(uint32_t x)
     };
 }
 
+/* Memory: for mutable parts, and for connections by number of endpoints of
+ * their own.  Those of more are rare. */
+#define MAX_POOLED_EXTRA 1
+static struct object_pool *live_pool;
+static struct object_pool *conn_pools[MAX_POOLED_EXTRA + 1];
+
+static size_t
+connection_size(size_t n_extra)
+{
+    return sizeof(struct connection) + n_extra * sizeof(struct conn_endpoint);
+}
+
+static void
+pools_init(void)
+{
+    static struct ovsthread_once once = OVSTHREAD_ONCE_INITIALIZER;
+
+    if (ovsthread_once_start(&once)) {
+        live_pool = object_pool_create(sizeof(struct conn_live));
+        for (size_t i = 0; i <= MAX_POOLED_EXTRA; i++) {
+            conn_pools[i] = object_pool_create(connection_size(i));
+        }
+        ovsthread_once_done(&once);
+    }
+}
+
 /* Returns the mutable part of a new connection of 'table' that 'opener', as it
  * entered the port in direction 'dir', opens.  Changes 'opener'. */
 struct conn_live *
@@ -117,7 +144,7 @@ conn_live_create(struct conn_table *table, struct flow *opener,
                  enum layer_direction dir,
                  const struct conn_progress *progress, long long int now)
 {
-    struct conn_live *live = xmalloc(sizeof *live);
+    struct conn_live *live = object_pool_alloc(live_pool);
 
     for (size_t i = 0; i < N_LAYER_DIRECTIONS; i++) {
         atomic_init(&live->promoted[i], false);
@@ -158,7 +185,7 @@ conn_live_unref(struct conn_live *live)
 {
     if (live && ovs_refcount_unref(&live->ref_cnt) == 1) {
         conn_opener_unref(live->opener);
-        free(live);
+        object_pool_free(live_pool, live);
     }
 }
 
@@ -179,7 +206,9 @@ connection_create(struct conn_table *table, const struct conn_key keys[],
                                                   ps, keys);
     struct connection *conn;
 
-    conn = xmalloc(sizeof *conn + path->n_extra * sizeof *conn->extra);
+    conn = (path->n_extra <= MAX_POOLED_EXTRA
+            ? object_pool_alloc(conn_pools[path->n_extra])
+            : xmalloc(connection_size(path->n_extra)));
     memcpy(conn->keys, keys, sizeof conn->keys);
     conn->live = live;
     conn->path = path;
@@ -336,12 +365,18 @@ release_nat_tuples(const struct connection *conn)
 static void
 connection_free(struct connection *conn)
 {
+    size_t n_extra = conn->path->n_extra;
+
     if (conn->path->snat) {
         release_nat_tuples(conn);
     }
     conn_path_unref(conn->path);
     conn_live_unref(conn->live);
-    free(conn);
+    if (n_extra <= MAX_POOLED_EXTRA) {
+        object_pool_free(conn_pools[n_extra], conn);
+    } else {
+        free(conn);
+    }
 }
 
 void
@@ -566,6 +601,7 @@ conn_table_create(void)
 {
     struct conn_table *table = xzalloc(sizeof *table);
 
+    pools_init();
     ovs_mutex_init(&table->mutex);
     table->basis = random_uint32();
     for (size_t i = 0; i < N_LAYER_DIRECTIONS; i++) {
@@ -713,6 +749,15 @@ conn_table_lookup_hash(const struct conn_table *table,
     const struct connection *conn = find(table, dir, key, hash);
 
     return conn && !connection_is_over(conn, now) ? conn : NULL;
+}
+
+/* Fetches into the processor's cache what the look-up of 'hash' in direction
+ * 'dir', or an insertion, looks at. */
+void
+conn_table_prefetch(const struct conn_table *table, enum layer_direction dir,
+                    uint32_t hash)
+{
+    cmap_prefetch(get_map(table, dir, hash), hash);
 }
 
 /* Puts 'conn' in the list that it belongs to, at the end. */

@@ -98,6 +98,16 @@ struct connection *connection_create(struct conn_table *,
                                      struct conn_draft *,
                                      const struct layer_rule *const rules[],
                                      struct port_stats *);
+/* Fetches 'conn', which may be NULL, into the processor's cache. */
+static inline void
+connection_prefetch(const struct connection *conn)
+{
+    if (conn) {
+        OVS_PREFETCH(conn->keys);
+        OVS_PREFETCH(&conn->live);
+    }
+}
+
 struct connection *connection_ref(const struct connection *);
 void connection_unref(struct connection *);
 struct conn_live *conn_live_create(struct conn_table *, struct flow *opener,
@@ -155,6 +165,8 @@ const struct connection *conn_table_lookup_hash(const struct conn_table *,
                                                 const struct conn_key *,
                                                 uint32_t hash,
                                                 long long int now);
+void conn_table_prefetch(const struct conn_table *, enum layer_direction,
+                         uint32_t hash);
 enum conn_insert_result conn_table_insert(struct conn_table *,
                                           struct connection *,
                                           const struct connection *old,

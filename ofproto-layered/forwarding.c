@@ -18,6 +18,7 @@
 
 #include "coverage.h"
 #include "dpif.h"
+#include "dpif-netdev.h"
 #include "flow.h"
 #include "layered/ofproto-layered/layer-xlate.h"
 #include "netlink.h"
@@ -136,6 +137,31 @@ learn(const struct xlate_cache *xcache)
     }
 }
 
+/* Returns true if 'actions' of a datapath of 'ofproto' may send the packet, or
+ * a sample, to a socket of the process.  Other datapaths than the userspace
+ * one know sockets by numbers, which can change, and the handler of a sample
+ * looks for the datapath flow that it is of. */
+static bool
+uses_socket(const struct ofpbuf *actions, const struct ofproto_dpif *ofproto)
+{
+    const struct nlattr *a;
+    size_t left;
+
+    if (dpif_is_netdev(ofproto->backer->dpif)) {
+        return false;
+    }
+    NL_ATTR_FOR_EACH (a, left, actions->data, actions->size) {
+        uint16_t type = nl_attr_type(a);
+
+        if (type == OVS_ACTION_ATTR_USERSPACE || type == OVS_ACTION_ATTR_SAMPLE
+            || type == OVS_ACTION_ATTR_CLONE
+            || type == OVS_ACTION_ATTR_CHECK_PKT_LEN) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Translates 'flow', which 'ofproto' received from 'in_port', without layers.
  * Its 'in_port' is one of the datapath's. */
 static struct forwarding *
@@ -169,7 +195,8 @@ translate(struct ofproto_dpif *ofproto, ofp_port_t in_port,
     f->usable = (ok && !xout.slow && !xout.avoid_caching
                  && !xout.recircs.n_recircs
                  && probe.n_outputs <= 1 && actions.size
-                 && is_common(xin.xcache));
+                 && is_common(xin.xcache)
+                 && !uses_socket(&actions, ofproto));
     if (f->usable) {
         learn(xin.xcache);
     }
@@ -193,6 +220,7 @@ translate(struct ofproto_dpif *ofproto, ofp_port_t in_port,
     }
     match_init(&match, flow, &wc);
     cls_rule_init(&f->cr, &match, 0);
+    f->wc = match.wc;
 
     xlate_out_uninit(&xout);
     ofpbuf_uninit(&actions);

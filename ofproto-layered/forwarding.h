@@ -57,6 +57,7 @@ struct ofproto_dpif;
 
 struct forwarding {
     struct cls_rule cr;                 /* In a forwarding_cache. */
+    struct flow_wildcards wc;           /* The mask of 'cr'. */
     struct ovs_refcount ref_cnt;
     uint64_t generation;
     bool usable;                        /* If not, none of what follows. */

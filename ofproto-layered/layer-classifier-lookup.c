@@ -187,6 +187,29 @@ get_key(const struct lookup *lookup, const struct mf_field *mf)
     return prefix_key_from_bytes(&value, mf->n_bytes);
 }
 
+/* Returns whether there is anything of field 'mf' left to unwildcard.  There
+ * is not if the packet's connection has been looked up. */
+static bool
+is_wildcarded(const struct lookup *lookup, const struct mf_field *mf)
+{
+    const struct flow_wildcards *wc = lookup->wc;
+
+    if (!wc) {
+        return false;
+    } else if (mf->id == MFF_IPV4_SRC) {
+        return wc->masks.nw_src != OVS_BE32_MAX;
+    } else if (mf->id == MFF_IPV4_DST) {
+        return wc->masks.nw_dst != OVS_BE32_MAX;
+    } else if (mf->id == MFF_TCP_DST || mf->id == MFF_UDP_DST) {
+        return wc->masks.tp_dst != OVS_BE16_MAX;
+    } else if (mf->id == MFF_IP_PROTO) {
+        return wc->masks.nw_proto != UINT8_MAX;
+    } else if (mf->id == MFF_ETH_TYPE) {
+        return wc->masks.dl_type != OVS_BE16_MAX;
+    }
+    return true;
+}
+
 /* Unwildcards the first 'n_bits' bits of field 'mf', or all if it is one of
  * those that are matched whole. */
 static void
@@ -328,7 +351,7 @@ visit_prefixes(struct lookup *lookup, const struct cls_branch *b,
         visit_node(lookup, node, label);
     }
 
-    if (lookup->wc) {
+    if (is_wildcarded(lookup, mf)) {
         /* If there was something, rules that cannot beat it are no matter. */
         if (lookup->min > min) {
             min = lookup->best_precedence;
@@ -434,7 +457,7 @@ for_each_atom(struct lookup *lookup, const struct mf_field *mf,
     size_t n;
 
     n = prefix_trie_walk(index->prefixes, &key, 0, 1u << label, values);
-    if (lookup->wc) {
+    if (is_wildcarded(lookup, mf)) {
         n_bits = prefix_trie_depth(index->prefixes, &key, 0, 1u << label);
     }
     for (size_t i = 0; i < n; i++) {

@@ -639,6 +639,7 @@ make_keys(const struct walk *w, struct conn_key keys[], uint32_t hashes[])
     }
     conn_key_reverse(&out, &keys[back]);
     hashes[back] = conn_table_hash(t->port->conns, &keys[back]);
+    conn_table_prefetch(t->port->conns, back, hashes[back]);
     return true;
 }
 

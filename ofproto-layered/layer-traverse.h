@@ -89,7 +89,8 @@ struct layer_traversal {
     size_t n_rules, allocated_rules;    /* Rules that acted, except those... */
     const struct layer_rule **rules;    /* ...of layer flows. */
 
-    /* To do without malloc() usually: 'steps' and 'rules' may point here. */
+    /* To do without malloc() usually: 'steps' and 'rules' may point here.
+     * Need no initialization. */
     struct layer_step steps_stub[8];
     const struct layer_rule *rules_stub[16];
 };

@@ -19,7 +19,6 @@
 #include <netinet/icmp6.h>
 
 #include "dpif.h"
-#include "dpif-netdev.h"
 #include "dpif-offload.h"
 #include "flow.h"
 #include "layered/lib/dpif-offload-simnic.h"
@@ -519,7 +518,7 @@ why_in_cache(const struct unified *u, const struct connection *conn,
     if (!connection_can_cache(conn, dir)) {
         return xstrdup("state not settled");
     }
-    if (!a.packets || !dpif_is_netdev(u->port->ofproto->backer->dpif)) {
+    if (!a.packets) {
         /* A packet would have made one at once. */
         return xstrdup("no packet lately");
     }

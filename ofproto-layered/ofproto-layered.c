@@ -24,6 +24,7 @@
 #include "layered/ofproto-layered/layer-xlate.h"
 #include "layered/ofproto-layered/layered-type.h"
 #include "layered/ofproto-layered/nat-pool.h"
+#include "layered/ofproto-layered/poll-share.h"
 #include "layered/ofproto-layered/unified-answer.h"
 #include "netdev.h"
 #include "ofproto/ofproto-dpif-upcall.h"
@@ -100,6 +101,7 @@ update_hooks(struct ofproto_layered *layered)
         layered->hooked = wanted;
         if (wanted) {
             unified_answer_enable(layered->up.backer);
+            poll_share_enable(layered->up.backer);
         }
         ofproto_dpif_set_xlate_hooks(&layered->up,
                                      wanted ? &layer_xlate_hooks : NULL);
@@ -462,6 +464,7 @@ destruct(struct ofproto *ofproto, bool del_)
     ovs_list_remove(&layered->list_node);
     if (layered->up.backer->refcount == 1) {
         /* It is about to be closed. */
+        poll_share_disable(layered->up.backer);
         unified_answer_disable(layered->up.backer);
     }
     base->destruct(ofproto, del_);

@@ -54,7 +54,8 @@ COVERAGE_DEFINE(layered_answer_leave);
 
 /* Answers for one datapath. */
 struct unified_answer {
-    struct dpif_netdev_miss_hook up;
+    struct dpif_netdev_miss_hook poll_hook; /* One of these */
+    struct udpif_miss_hook upcall_hook;     /* is set. */
     struct ovs_list list_node;          /* In 'answers'. */
     struct dpif_backer *backer;
     struct unified_table *table;
@@ -70,6 +71,7 @@ static struct ovs_list answers OVS_GUARDED_BY(mutex)
 struct opening {
     struct unified_answer *ua;
     const struct dp_packet *packet;
+    const struct miniflow *headers;
     uint32_t hash;
     struct unified_flow *old;           /* That does not hold any more. */
     uint64_t generation;
@@ -90,19 +92,18 @@ pass_layers(struct opening *o, const struct layer_snapshot *snapshot,
 {
     struct layer_traversal *t = &o->traversals[o->n++];
 
-    *t = (struct layer_traversal) {
-        .port = port,
-        .stack = layer_snapshot_stack(snapshot, port),
-        .version = layer_snapshot_version(snapshot),
-        .dir = dir,
-        .flow = &o->flow,
-        .wc = &o->wc,
-        .packet = CONST_CAST(struct dp_packet *, o->packet),
-        .commit = true,
-        .sees_all = true,
-        .now = o->now,
-        .cacheable = true,
-    };
+    memset(t, 0, offsetof(struct layer_traversal, steps_stub));
+    t->port = port;
+    t->stack = layer_snapshot_stack(snapshot, port);
+    t->version = layer_snapshot_version(snapshot);
+    t->dir = dir;
+    t->flow = &o->flow;
+    t->wc = &o->wc;
+    t->packet = CONST_CAST(struct dp_packet *, o->packet);
+    t->commit = true;
+    t->sees_all = true;
+    t->now = o->now;
+    t->cacheable = true;
     if (!t->stack) {
         t->drop = DROP_NOT_READY;
     } else if (t->stack->n) {
@@ -198,9 +199,9 @@ add_flow(struct opening *o, const struct forwarding *f)
     struct rule_stats *rules[32];
     uint64_t stub[512 / 8];
     struct ofpbuf actions = OFPBUF_STUB_INITIALIZER(stub);
-    struct flow_wildcards pipeline;
+    struct flow_wildcards *wc = &o->wc;
     struct unified_route *route;
-    struct match match;
+    struct flow base;
     size_t n_rules = 0;
 
     if (!conns[0] && !conns[1]) {
@@ -213,28 +214,25 @@ add_flow(struct opening *o, const struct forwarding *f)
         }
     }
 
-    /* The tuple is matched by the flow itself. */
-    match.flow = o->entry;
-    match.wc = o->wc;
-    match.tun_md.valid = false;
-    if (commit_odp_actions(&o->flow, &o->entry, &actions, &match.wc,
+    base = o->entry;
+    if (commit_odp_actions(&o->flow, &base, &actions, wc,
                            o->ua->backer->rt_support.masked_set_action,
                            false, false, NULL)) {
         goto exit;
     }
     ofpbuf_put(&actions, f->actions, f->actions_len);
+    flow_wildcards_or(wc, wc, &f->wc);
 
-    minimask_expand(f->cr.match.mask, &pipeline);
-    flow_wildcards_or(&match.wc, &match.wc, &pipeline);
-    match.wc.masks.nw_proto = 0;
-    match.wc.masks.nw_src = match.wc.masks.nw_dst = 0;
-    match.wc.masks.ipv6_src = match.wc.masks.ipv6_dst = in6addr_any;
-    if (nw_proto_has_ports(match.flow.nw_proto)) {
-        match.wc.masks.tp_src = match.wc.masks.tp_dst = 0;
+    /* The flow itself matches the tuple. */
+    wc->masks.nw_proto = 0;
+    wc->masks.nw_src = wc->masks.nw_dst = 0;
+    wc->masks.ipv6_src = wc->masks.ipv6_dst = in6addr_any;
+    if (nw_proto_has_ports(o->entry.nw_proto)) {
+        wc->masks.tp_src = wc->masks.tp_dst = 0;
     }
 
     route = unified_table_get_route(o->ua->table, f, o->generation, stages,
-                                    o->n, &match);
+                                    o->n, &o->entry, wc, o->headers);
     uf = unified_table_insert(o->ua->table, o->hash, o->old, route, conns,
                               opened, dp_packet_size(o->packet), actions.data,
                               actions.size);
@@ -264,36 +262,89 @@ admits_at_once(const struct opening *o)
     return true;
 }
 
-/* Takes the packet through layers and forwarding.  As 'answer' in struct
- * dpif_netdev_miss_hook. */
+/* Where packets come from. */
+struct origin {
+    const struct unified_answer *ua;
+    uint32_t odp_port;
+    const struct layer_port *port;      /* NULL if not of a layered bridge. */
+    struct ofproto_dpif *ofproto;       /* Its bridge, */
+    ofp_port_t ofp_port;                /* and number there. */
+};
+
+/* What answer() is going to look up. */
+struct expected {
+    const struct miniflow *packet;
+    struct conn_key key;
+    uint32_t hash;
+};
+
+/* That of a batch of packets, in their order.  Valid until the thread
+ * quiesces, which it does not do within a batch. */
+struct expectation {
+    struct expected list[NETDEV_MAX_BURST];
+    size_t i, n;
+    struct origin origin;               /* Of the first that is not known. */
+};
+DEFINE_STATIC_PER_THREAD_DATA(struct expectation, expectation, { .n = 0 });
+
+/* Stores in '*origin' where packets with 'flow' come from. */
+static void
+find_origin(const struct unified_answer *ua, const struct flow *flow,
+            struct origin *origin)
+{
+    origin->ua = ua;
+    origin->odp_port = odp_to_u32(flow->in_port.odp_port);
+    origin->ofproto = xlate_lookup_ofproto(ua->backer, flow,
+                                           &origin->ofp_port, NULL);
+    origin->port = (origin->ofproto
+                    ? layer_port_lookup_number(origin->ofproto,
+                                               origin->ofp_port) : NULL);
+}
+
+/* Stores in '*origin' where the packet of 'o' comes from.  Several packets of
+ * a batch should not each take the lock that find_origin() takes, which all
+ * threads share. */
+static void
+get_origin(const struct opening *o, struct origin *origin)
+{
+    const struct origin *known = &expectation_get()->origin;
+
+    if (known->port && known->ua == o->ua
+        && known->odp_port == odp_to_u32(o->entry.in_port.odp_port)
+        && !flow_tnl_dst_is_set(&o->entry.tunnel)) {
+        *origin = *known;
+    } else {
+        find_origin(o->ua, &o->entry, origin);
+    }
+}
+
+/* Takes the packet through layers and forwarding.  As answer(). */
 static bool
 open_flow(struct opening *o, const struct nlattr **actions,
           size_t *actions_len)
 {
     const struct layer_snapshot *snapshot = layer_snapshot_get();
-    const struct layer_port *in, *out;
-    struct ofproto_dpif *ofproto;
+    const struct layer_port *out;
     const struct forwarding *f;
-    ofp_port_t in_port;
+    struct origin origin;
 
-    ofproto = xlate_lookup_ofproto(o->ua->backer, &o->entry, &in_port, NULL);
-    in = ofproto ? layer_port_lookup_number(ofproto, in_port) : NULL;
-    if (!in || (o->entry.tunnel.flags & FLOW_TNL_F_UDPIF
-                && o->entry.tunnel.metadata.present.len)) {
+    get_origin(o, &origin);
+    if (!origin.port || (o->entry.tunnel.flags & FLOW_TNL_F_UDPIF
+                         && o->entry.tunnel.metadata.present.len)) {
         /* Not ours, or with options whose form is the datapath's. */
         return false;
     }
     layer_traverse_hand_over(NULL, 0, 0);
 
     o->flow = o->entry;
-    if (!pass_layers(o, snapshot, in, LAYER_OUTBOUND)) {
+    if (!pass_layers(o, snapshot, origin.port, LAYER_OUTBOUND)) {
         *actions = NULL;
         *actions_len = 0;
         return finish_drop(o) || leave(o);
     }
 
-    f = forwarding_find(o->ua->forwardings, ofproto, in_port, &o->flow,
-                        o->generation);
+    f = forwarding_find(o->ua->forwardings, origin.ofproto, origin.ofp_port,
+                        &o->flow, o->generation);
     if (!f || !f->usable) {
         return leave(o);
     }
@@ -399,26 +450,115 @@ admit(struct unified_answer *ua, struct unified_flow *uf, size_t size,
     return admitted;
 }
 
-/* Implementation of 'answer' in struct dpif_netdev_miss_hook. */
 static bool
-answer(struct dpif_netdev_miss_hook *hook, const struct dp_packet *packet,
+get_key(const struct unified_answer *ua, const struct miniflow *packet,
+        struct conn_key *key, uint32_t *hash)
+{
+    uint32_t in_port;
+
+    if (!conn_key_from_miniflow(packet, key)) {
+        return false;
+    }
+    in_port = MINIFLOW_GET_TYPE__(packet, uint32_t, in_port);
+    *hash = unified_table_hash(ua->table, key, u32_to_odp(in_port));
+    return true;
+}
+
+/* Fetches what is needed to open connections for the packets of 'e' other than
+ * 'known', bits, as far as they come from the same port as the first one. */
+static void
+expect_openings(const struct unified_answer *ua, struct expectation *e,
+                uint32_t known)
+{
+    struct origin *origin = &e->origin;
+
+    for (size_t i = 0; i < e->n; i++) {
+        const struct miniflow *packet = e->list[i].packet;
+
+        if (known & UINT32_C(1) << i) {
+            continue;
+        }
+        if (!origin->port) {
+            struct flow flow;
+
+            miniflow_expand(packet, &flow);
+            if (!flow_tnl_dst_is_set(&flow.tunnel)) {
+                find_origin(ua, &flow, origin);
+            }
+            if (!origin->port) {
+                return;
+            }
+        }
+        if (MINIFLOW_GET_TYPE__(packet, uint32_t, in_port)
+            == origin->odp_port) {
+            const struct conn_table *conns = origin->port->conns;
+
+            conn_table_prefetch(conns, LAYER_OUTBOUND,
+                                conn_table_hash(conns, &e->list[i].key));
+        }
+    }
+}
+
+/* Implementation of 'expect' in struct dpif_netdev_miss_hook. */
+static void
+expect(struct dpif_netdev_miss_hook *hook,
+       const struct miniflow *const packets[], size_t n)
+{
+    struct unified_answer *ua = CONTAINER_OF(hook, struct unified_answer,
+                                              poll_hook);
+    struct expectation *e = expectation_get();
+    uint32_t hashes[NETDEV_MAX_BURST];
+
+    ovs_assert(n <= ARRAY_SIZE(e->list));
+    e->i = e->n = 0;
+    e->origin.port = NULL;
+    for (size_t i = 0; i < n; i++) {
+        struct expected *next = &e->list[e->n];
+
+        if (get_key(ua, packets[i], &next->key, &next->hash)) {
+            next->packet = packets[i];
+            hashes[e->n++] = next->hash;
+        }
+    }
+    expect_openings(ua, e, unified_table_prefetch(ua->table, hashes, e->n));
+}
+
+/* As get_key(), if possible from what expect() has found out. */
+static bool
+get_expected_key(const struct unified_answer *ua,
+                 const struct miniflow *packet, struct conn_key *key,
+                 uint32_t *hash)
+{
+    struct expectation *e = expectation_get();
+
+    if (OVS_LIKELY(e->i < e->n && e->list[e->i].packet == packet)) {
+        *key = e->list[e->i].key;
+        *hash = e->list[e->i].hash;
+        e->i++;
+        return true;
+    }
+    return get_key(ua, packet, key, hash);
+}
+
+/* If it is known what becomes of 'packet', whose headers and metadata are
+ * 'mf', stores that in '*actions' and '*actions_len' and returns true.
+ * Otherwise returns false to have it translated by the same thread, next. */
+static bool
+answer(struct unified_answer *ua, const struct dp_packet *packet,
        const struct miniflow *mf, long long int now,
        const struct nlattr **actions, size_t *actions_len)
 {
-    struct unified_answer *ua = CONTAINER_OF(hook, struct unified_answer, up);
     struct unified_flow *uf;
     struct conn_key key;
+    uint64_t generation;
     uint64_t orig;
+    uint32_t hash;
 
-    if (!conn_key_from_miniflow(mf, &key)) {
+    if (!get_expected_key(ua, mf, &key, &hash)) {
         return false;
     }
 
-    uint64_t generation = udpif_reval_seqno(ua->backer->udpif);
-    odp_port_t in_port = u32_to_odp(MINIFLOW_GET_TYPE__(mf, uint32_t,
-                                                        in_port));
-    uint32_t hash = unified_table_hash(ua->table, &key, in_port);
-
+    generation = udpif_reval_seqno(ua->backer->udpif);
     uf = unified_table_lookup(ua->table, &key, hash, mf);
     if (OVS_LIKELY(uf && unified_flow_is_valid(uf, generation, now))) {
         uint16_t tcp_flags = miniflow_get_tcp_flags(mf);
@@ -440,22 +580,66 @@ answer(struct dpif_netdev_miss_hook *hook, const struct dp_packet *packet,
         }
     }
 
-    struct opening o = {
-        .ua = ua,
-        .packet = packet,
-        .hash = hash,
-        .old = uf,
-        .generation = generation,
-        .now = now,
-    };
+    struct opening o;
     bool done;
 
+    /* Not all of it, as it is large. */
+    o.ua = ua;
+    o.packet = packet;
+    o.headers = mf;
+    o.hash = hash;
+    o.old = uf;
+    o.generation = generation;
+    o.now = now;
     miniflow_expand(mf, &o.entry);
+    flow_wildcards_init_catchall(&o.wc);
+    o.n = 0;
     done = open_flow(&o, actions, actions_len);
     for (size_t i = 0; i < o.n; i++) {
         layer_traversal_uninit(&o.traversals[i]);
     }
     return done;
+}
+
+/* Implementation of 'answer' in struct dpif_netdev_miss_hook. */
+static bool
+answer_poll(struct dpif_netdev_miss_hook *hook, const struct dp_packet *packet,
+            const struct miniflow *mf, long long int now,
+            const struct nlattr **actions, size_t *actions_len)
+{
+    return answer(CONTAINER_OF(hook, struct unified_answer, poll_hook), packet,
+                  mf, now, actions, actions_len);
+}
+
+/* Implementation of 'answer' in struct udpif_miss_hook. */
+static bool
+answer_upcall(struct udpif_miss_hook *hook, const struct dp_packet *packet,
+              const struct flow *flow, const struct nlattr **actions,
+              size_t *actions_len)
+{
+    struct {
+        struct miniflow mf;
+        uint64_t buf[FLOW_U64S];
+    } m;
+
+    miniflow_map_init(&m.mf, flow);
+    miniflow_init(&m.mf, flow);
+    return answer(CONTAINER_OF(hook, struct unified_answer, upcall_hook),
+                  packet, &m.mf, time_msec(), actions, actions_len);
+}
+
+/* Has the datapath of 'ua' ask it, or ask it no more: the userspace datapath
+ * in the threads that poll ports, others in the handlers of upcalls. */
+static void
+set_hook(struct unified_answer *ua, bool ask)
+{
+    struct dpif_backer *backer = ua->backer;
+
+    if (dpif_is_netdev(backer->dpif)) {
+        dpif_netdev_set_miss_hook(backer->dpif, ask ? &ua->poll_hook : NULL);
+    } else {
+        udpif_set_miss_hook(backer->udpif, ask ? &ua->upcall_hook : NULL);
+    }
 }
 
 /* Returns the answers for 'backer', NULL if there are none. */
@@ -473,26 +657,25 @@ find(const struct dpif_backer *backer)
     return NULL;
 }
 
-/* Answers for misses of 'backer', if its datapath can ask, until
- * unified_answer_disable().  For the main thread. */
+/* Answers for misses of 'backer', until unified_answer_disable().  For the
+ * main thread. */
 void
 unified_answer_enable(struct dpif_backer *backer)
 {
     struct unified_answer *ua;
 
-    if (!dpif_is_netdev(backer->dpif)) {
-        return;
-    }
     ovs_mutex_lock(&mutex);
     if (!find(backer)) {
         ua = xmalloc(sizeof *ua);
-        ua->up.answer = answer;
+        ua->poll_hook.expect = expect;
+        ua->poll_hook.answer = answer_poll;
+        ua->upcall_hook.answer = answer_upcall;
         ua->backer = backer;
         ua->table = unified_table_create();
         ua->forwardings = forwarding_cache_create();
         atomic_init(&ua->promotions, PROMOTE_RATE);
         ovs_list_push_back(&answers, &ua->list_node);
-        dpif_netdev_set_miss_hook(backer->dpif, &ua->up);
+        set_hook(ua, true);
     }
     ovs_mutex_unlock(&mutex);
 }
@@ -515,7 +698,7 @@ unified_answer_disable(struct dpif_backer *backer)
     ovs_mutex_lock(&mutex);
     ua = find(backer);
     if (ua) {
-        dpif_netdev_set_miss_hook(backer->dpif, NULL);
+        set_hook(ua, false);
         ovs_list_remove(&ua->list_node);
         ovsrcu_postpone(destroy, ua);
     }

@@ -37,7 +37,8 @@ struct dpif_backer;
  * =============
  *
  * Datapaths are added and removed by the main thread.  Answers are given in
- * any thread that polls a port. */
+ * any thread that polls a port of the userspace datapath, or handles upcalls
+ * of another one, which translates what is left to translation right after. */
 
 void unified_answer_enable(struct dpif_backer *);
 void unified_answer_disable(struct dpif_backer *);

@@ -17,11 +17,13 @@
 #include "layered/ofproto-layered/unified-flow.h"
 
 #include "coverage.h"
+#include "dp-packet.h"
 #include "dpif.h"
 #include "hash.h"
 #include "layered/ofproto-layered/forwarding.h"
 #include "layered/ofproto-layered/layer-port.h"
 #include "layered/ofproto-layered/layer-xlate.h"
+#include "layered/ofproto-layered/object-pool.h"
 #include "layered/ofproto-layered/port-stats.h"
 #include "netlink.h"
 #include "ovs-rcu.h"
@@ -55,91 +57,41 @@ struct unified_table {
     struct ovs_mutex run_mutex;         /* For one unified_table_run(). */
 };
 
-/* Memory for flows.
- *
- * A packet that opens a connection would wait for the thread that frees those
- * that are gone, if both were to use malloc()'s lock.  So that thread leaves
- * some for the next ones, all of one size, two cache lines. */
-
-#define FLOW_SIZE 128
+/* Memory for flows.  Most have few actions and are of one size, which takes
+ * two cache lines along with what malloc() adds. */
+#define FLOW_SIZE (128 - sizeof(size_t))
 #define FLOW_ACTIONS_SIZE (FLOW_SIZE - offsetof(struct unified_flow, actions))
-#define MAX_SPARE 256
 
-struct flow_pool {
-    PADDED_MEMBERS(CACHE_LINE_SIZE,
-        struct ovs_mutex mutex;
-        size_t n;
-        struct spare_flow *spare;
-    );
-};
-
-struct spare_flow {
-    struct spare_flow *next;
-};
-
-/* By shard, of all tables. */
-static struct flow_pool flow_pools[N_SHARDS];
+static struct object_pool *flow_pool;   /* Of all tables. */
 
 static void
-flow_pools_init(void)
+flow_pool_init(void)
 {
     static struct ovsthread_once once = OVSTHREAD_ONCE_INITIALIZER;
 
     if (ovsthread_once_start(&once)) {
-        for (size_t i = 0; i < N_SHARDS; i++) {
-            ovs_mutex_init(&flow_pools[i].mutex);
-        }
+        flow_pool = object_pool_create(FLOW_SIZE);
         ovsthread_once_done(&once);
     }
 }
 
-static size_t
-shard_index(uint32_t hash)
-{
-    /* Maps use the lower bits. */
-    return hash >> 26;
-}
-BUILD_ASSERT_DECL(N_SHARDS == 1 << (32 - 26));
-
-/* Returns memory for a flow with 'hash' and 'actions_len' bytes of actions. */
+/* Returns memory for a flow with 'actions_len' bytes of actions. */
 static struct unified_flow *
-flow_alloc(uint32_t hash, size_t actions_len)
+flow_alloc(size_t actions_len)
 {
-    struct flow_pool *pool = &flow_pools[shard_index(hash)];
-    struct spare_flow *spare;
-
-    if (actions_len > FLOW_ACTIONS_SIZE) {
-        return xmalloc(sizeof(struct unified_flow) + actions_len);
-    }
-
-    ovs_mutex_lock(&pool->mutex);
-    spare = pool->spare;
-    if (spare) {
-        pool->spare = spare->next;
-        pool->n--;
-    }
-    ovs_mutex_unlock(&pool->mutex);
-    return spare ? (struct unified_flow *) (void *) spare : xmalloc(FLOW_SIZE);
+    return (actions_len <= FLOW_ACTIONS_SIZE
+            ? object_pool_alloc(flow_pool)
+            : xmalloc(sizeof(struct unified_flow) + actions_len));
 }
 
 static void
 flow_free(struct unified_flow *flow)
 {
-    struct flow_pool *pool = &flow_pools[shard_index(flow->hash)];
-
     if (flow->actions_len <= FLOW_ACTIONS_SIZE) {
-        struct spare_flow *spare = (struct spare_flow *) (void *) flow;
-
-        ovs_mutex_lock(&pool->mutex);
-        if (pool->n < MAX_SPARE) {
-            spare->next = pool->spare;
-            pool->spare = spare;
-            pool->n++;
-            flow = NULL;
-        }
-        ovs_mutex_unlock(&pool->mutex);
+        object_pool_free(flow_pool, flow);
+    } else {
+        free(flow);
     }
-    free(flow);
 }
 
 /* Routes. */
@@ -153,25 +105,72 @@ stages_equal(const struct unified_stage *a, const struct unified_stage *b)
                                        a->n_rules * sizeof *a->rules)));
 }
 
-/* Returns true if a flow of 'route' matches a packet with the header fields of
- * 'match' if and only if they are the same in what 'match' looks at, or for a
- * subset of such packets. */
-static bool
-route_matches(const struct unified_route *route, const struct match *match)
+/* What a route matches in packets that have the same fields as the one that it
+ * was made for: their values are in the same places. */
+struct route_image {
+    struct flowmap map;
+    size_t n;
+    uint64_t words[];                   /* 'n' values, then 'n' masks. */
+};
+
+static struct route_image *
+make_image(const struct match *match, const struct miniflow *packet)
 {
-    const uint64_t *flow_a = flow_u64_lvalue(
-        CONST_CAST(struct flow *, &route->match.flow), 0);
-    const uint64_t *mask_a = flow_u64_lvalue(
-        CONST_CAST(struct flow *, &route->match.wc.masks), 0);
-    const uint64_t *flow_b = flow_u64_lvalue(
+    size_t n = miniflow_n_values(packet);
+    struct route_image *image;
+    size_t i = 0, idx;
+
+    image = xmalloc(sizeof *image + 2 * n * sizeof *image->words);
+    image->map = packet->map;
+    image->n = n;
+    FLOWMAP_FOR_EACH_INDEX (idx, packet->map) {
+        image->words[i] = flow_u64_value(&match->flow, idx);
+        image->words[n + i] = flow_u64_value(&match->wc.masks, idx);
+        i++;
+    }
+    return image;
+}
+
+/* Returns true if a flow of 'route' matches 'packet', but for the tuple. */
+static bool
+route_matches_packet(const struct unified_route *route,
+                     const struct miniflow *packet)
+{
+    const struct route_image *image = route->image;
+    const uint64_t *values = miniflow_get_values(packet);
+    const uint64_t *masks = image->words + image->n;
+    uint64_t differences = 0;
+
+    if (OVS_UNLIKELY(!flowmap_equal(packet->map, image->map))) {
+        return miniflow_equal_in_minimask(packet, route->minimatch.flow,
+                                          route->minimatch.mask);
+    }
+    for (size_t i = 0; i < image->n; i++) {
+        differences |= (values[i] ^ image->words[i]) & masks[i];
+    }
+    return !differences;
+}
+
+/* Returns true if a flow of 'route' matches the packets that are the same as
+ * 'flow' in what 'wc' looks at, or a subset of them that has 'flow'. */
+static bool
+route_matches(const struct unified_route *route, const struct flow *flow_,
+              const struct flow_wildcards *wc)
+{
+    const struct match *match = &route->match;
+    const uint64_t *route_flow = flow_u64_lvalue(
         CONST_CAST(struct flow *, &match->flow), 0);
-    const uint64_t *mask_b = flow_u64_lvalue(
+    const uint64_t *route_mask = flow_u64_lvalue(
         CONST_CAST(struct flow *, &match->wc.masks), 0);
+    const uint64_t *flow = flow_u64_lvalue(CONST_CAST(struct flow *, flow_),
+                                           0);
+    const uint64_t *mask = flow_u64_lvalue(
+        CONST_CAST(struct flow *, &wc->masks), 0);
     uint64_t differences = 0;
 
     for (size_t i = 0; i < FLOW_U64S; i++) {
-        differences |= ((mask_b[i] & ~mask_a[i])
-                        | ((flow_a[i] ^ flow_b[i]) & mask_a[i]));
+        differences |= ((mask[i] & ~route_mask[i])
+                        | ((route_flow[i] ^ flow[i]) & route_mask[i]));
     }
     return !differences;
 }
@@ -191,6 +190,7 @@ route_free(struct unified_route *route)
     }
     forwarding_unref(route->forwarding);
     minimatch_destroy(&route->minimatch);
+    free(route->image);
     free(route);
 }
 
@@ -220,15 +220,18 @@ route_is_valid(const struct unified_route *route, uint64_t generation)
 }
 
 /* Returns the route by 'forwarding', of 'generation', and 'n_stages' 'stages',
- * for packets that have the header fields of 'match', but for the tuple.
- * 'stages' may be on the stack.  The caller has to release the reference, by
- * passing it on to unified_table_insert(). */
+ * for packets that are the same as 'flow' in what 'wc' looks at, which should
+ * not be the tuple, such as 'packet'.  'stages' may be on the stack.  The
+ * caller has to release the reference, by passing it on to
+ * unified_table_insert(). */
 struct unified_route *
 unified_table_get_route(struct unified_table *table,
                         const struct forwarding *forwarding,
                         uint64_t generation,
                         const struct unified_stage *stages, size_t n_stages,
-                        const struct match *match)
+                        const struct flow *flow,
+                        const struct flow_wildcards *wc,
+                        const struct miniflow *packet)
 {
     uint32_t hash = hash_pointer(forwarding, generation);
     struct unified_route *route;
@@ -247,7 +250,7 @@ unified_table_get_route(struct unified_table *table,
         for (size_t i = 0; equal && i < n_stages; i++) {
             equal = stages_equal(&route->stages[i], &stages[i]);
         }
-        if (equal && route_matches(route, match)
+        if (equal && route_matches(route, flow, wc)
             && ovs_refcount_try_ref_rcu(&route->ref_cnt)) {
             return route;
         }
@@ -276,9 +279,9 @@ unified_table_get_route(struct unified_table *table,
             route->key_stage = MIN(route->key_stage, i);
         }
     }
-    route->match = *match;
-    flow_zero_wildcards(&route->match.flow, &match->wc);
+    match_init(&route->match, flow, wc);
     minimatch_init(&route->minimatch, &route->match);
+    route->image = make_image(&route->match, packet);
 
     ovs_mutex_lock(&table->routes_mutex);
     cmap_insert(&table->routes, &route->node, hash);
@@ -410,7 +413,7 @@ unified_table_create(void)
 {
     struct unified_table *table = xzalloc_cacheline(sizeof *table);
 
-    flow_pools_init();
+    flow_pool_init();
     for (size_t i = 0; i < N_SHARDS; i++) {
         ovs_mutex_init(&table->shards[i].mutex);
         cmap_init(&table->shards[i].flows);
@@ -421,6 +424,14 @@ unified_table_create(void)
     ovs_mutex_init(&table->run_mutex);
     return table;
 }
+
+static size_t
+shard_index(uint32_t hash)
+{
+    /* Maps use the lower bits. */
+    return hash >> 26;
+}
+BUILD_ASSERT_DECL(N_SHARDS == 1 << (32 - 26));
 
 static struct unified_shard *
 get_shard(const struct unified_table *table_, uint32_t hash)
@@ -511,13 +522,55 @@ unified_table_lookup(const struct unified_table *table,
 
     CMAP_FOR_EACH_WITH_HASH (flow, node, hash, &shard->flows) {
         if (!memcmp(unified_flow_key(flow), key, sizeof *key)
-            && miniflow_equal_in_minimask(packet,
-                                          flow->route->minimatch.flow,
-                                          flow->route->minimatch.mask)) {
+            && route_matches_packet(flow->route, packet)) {
             return flow;
         }
     }
     return NULL;
+}
+
+/* Fetches into the processor's cache what look-ups of 'hashes', 'n' of them,
+ * and the use of what they find, need.  One after the other would wait for
+ * memory, together they wait once for each step from hash to connection.
+ * Returns those for which there seems to be a flow, as bits. */
+uint32_t
+unified_table_prefetch(const struct unified_table *table,
+                       const uint32_t hashes[], size_t n)
+{
+    const struct unified_flow *flows[NETDEV_MAX_BURST];
+    size_t n_flows = 0;
+    uint32_t found = 0;
+
+    BUILD_ASSERT_DECL(NETDEV_MAX_BURST <= 32);
+    ovs_assert(n <= ARRAY_SIZE(flows));
+    for (size_t i = 0; i < n; i++) {
+        cmap_prefetch(&get_shard(table, hashes[i])->flows, hashes[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct cmap_node *node
+            = cmap_find(&get_shard(table, hashes[i])->flows, hashes[i]);
+
+        if (node) {
+            flows[n_flows] = CONTAINER_OF(node, struct unified_flow, node);
+            OVS_PREFETCH(flows[n_flows]);
+            OVS_PREFETCH(flows[n_flows]->actions);
+            n_flows++;
+            found |= UINT32_C(1) << i;
+        }
+    }
+    for (size_t i = 0; i < n_flows; i++) {
+        for (size_t j = 0; j < UNIFIED_MAX_STAGES; j++) {
+            connection_prefetch(flows[i]->conns[j]);
+        }
+    }
+    for (size_t i = 0; i < n_flows; i++) {
+        for (size_t j = 0; j < UNIFIED_MAX_STAGES; j++) {
+            if (flows[i]->conns[j]) {
+                OVS_PREFETCH(flows[i]->conns[j]->live);
+            }
+        }
+    }
+    return found;
 }
 
 /* Inserts a flow by 'route' for packets with hash 'hash', the first of which,
@@ -536,7 +589,7 @@ unified_table_insert(struct unified_table *table, uint32_t hash,
     struct unified_shard *shard = get_shard(table, hash);
     struct unified_flow *flow;
 
-    flow = flow_alloc(hash, actions_len);
+    flow = flow_alloc(actions_len);
     flow->hash = hash;
     flow->route = route;
     for (size_t i = 0; i < UNIFIED_MAX_STAGES; i++) {

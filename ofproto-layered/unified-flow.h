@@ -31,6 +31,7 @@ struct forwarding;
 struct layer_port;
 struct miniflow;
 struct nlattr;
+struct route_image;
 struct rule_stats;
 
 /* The unified flow table
@@ -98,6 +99,7 @@ struct unified_route {
     struct unified_stage stages[UNIFIED_MAX_STAGES];
     struct match match;                 /* But for the tuple. */
     struct minimatch minimatch;         /* Likewise. */
+    struct route_image *image;          /* Likewise. */
 
     /* For unified_table_run(). */
     struct unified_traffic pending;
@@ -145,12 +147,15 @@ struct unified_flow *unified_table_lookup(const struct unified_table *,
                                           const struct miniflow *);
 struct unified_route *unified_table_get_route(
     struct unified_table *, const struct forwarding *, uint64_t generation,
-    const struct unified_stage *, size_t n_stages, const struct match *);
+    const struct unified_stage *, size_t n_stages, const struct flow *,
+    const struct flow_wildcards *, const struct miniflow *);
 struct unified_flow *unified_table_insert(
     struct unified_table *, uint32_t hash, struct unified_flow *old,
     struct unified_route *,
     const struct connection *const conns[], uint8_t opened,
     size_t packet_size, const struct nlattr *actions, size_t actions_len);
+uint32_t unified_table_prefetch(const struct unified_table *,
+                                const uint32_t hashes[], size_t n);
 void unified_table_run(struct unified_table *, uint64_t generation,
                        long long int now, bool age);
 

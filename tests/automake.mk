@@ -1,10 +1,12 @@
 EXTRA_DIST += \
 	tests/bench-forwarding \
 	tests/bench-policy \
+	tests/bench_pmds.py \
 	tests/bench_real.py \
 	tests/bench_report.py \
 	tests/bench_switch.py \
 	tests/build.at \
+	tests/dpif-queued.c \
 	tests/fuzz-layer-file.c \
 	tests/fuzz-layer-packet.c \
 	tests/fuzz-layer-parse.c \
@@ -37,11 +39,13 @@ EXTRA_DIST += \
 	tests/nic-vm.at \
 	tests/oracle \
 	tests/ovs-parity \
+	tests/poll-share.at \
 	tests/private-netns \
 	tests/private_ovs.py \
 	tests/programs.mk \
 	tests/provider.at \
 	tests/run-fuzzers \
+	tests/shared-writes.c \
 	tests/stress-layers \
 	tests/system-benchmark.at \
 	tests/system-layers.at \
@@ -58,11 +62,13 @@ EXTRA_DIST += \
 	tests/test-layer-classifier.h \
 	tests/test-layer-packet.c \
 	tests/test-layer-parse.c \
+	tests/test-poll-share.c \
 	tests/test-simnic-placement.c \
 	tests/testsuite.at \
 	tests/tsan.h \
 	tests/tsan.supp \
 	tests/unified-flow.at \
+	tests/unified-upcall.at \
 	tests/vsctl-layer.at
 
 # The suites use the macros of Open vSwitch's, and run in its build directory
@@ -91,9 +97,11 @@ TESTSUITE_AT = \
 	$(srcdir)/tests/nic-placement.at \
 	$(srcdir)/tests/nic-table.at \
 	$(srcdir)/tests/nic-vm.at \
+	$(srcdir)/tests/poll-share.at \
 	$(srcdir)/tests/provider.at \
 	$(srcdir)/tests/testsuite.at \
 	$(srcdir)/tests/unified-flow.at \
+	$(srcdir)/tests/unified-upcall.at \
 	$(srcdir)/tests/vsctl-layer.at
 SYSTEM_TESTSUITE_AT = \
 	$(srcdir)/tests/layered-macros.at \

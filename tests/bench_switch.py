@@ -394,9 +394,9 @@ class Switch:
                 total += seconds
         return total
 
-    def drain(self):
-        """Stops the load and waits for what is under way.  Returns a
-        sample."""
+    def drain(self, quiet=.1):
+        """Stops the load and waits for what is under way, until nothing has
+        arrived for 'quiet' seconds.  Returns a sample."""
         for vm in range(self.n_vms):
             self.activate(vm)
         last = None
@@ -407,7 +407,7 @@ class Switch:
             if received == last:
                 return sample
             last = received
-            time.sleep(.1)
+            time.sleep(quiet)
 
     def tiers(self):
         """How often each tier handled packets, for the log; {} if there are no

@@ -19,6 +19,7 @@
  *    expiry          layer flows that time out
  *    places          translations that have to be stored in the connection
  *    nat-pool        no tuple twice, all of them found, references
+ *    pool            memory that another thread frees
  *    benchmark N [x] opens N connections through 4 layers that keep state, and
  *                    with any second argument changes the policy then
  */
@@ -42,8 +43,10 @@
 #include "layered/ofproto-layered/layer-port.h"
 #include "layered/ofproto-layered/layer-traverse.h"
 #include "layered/ofproto-layered/nat-pool.h"
+#include "layered/ofproto-layered/object-pool.h"
 #include "openvswitch/dynamic-string.h"
 #include "ovs-rcu.h"
+#include "ovs-thread.h"
 #include "packets.h"
 #include "timeval.h"
 #include "util.h"
@@ -877,6 +880,55 @@ benchmark(struct ovs_cmdl_context *ctx)
     run_benchmark(n, true, ctx->argc > 2);
 }
 
+/* Object pools. */
+
+#define N_OBJECTS 1000
+#define OBJECT_SIZE 24
+
+struct objects {
+    struct object_pool *pool;
+    uint8_t *list[N_OBJECTS];
+};
+
+/* Frees the objects of 'aux', a struct objects, each of which must be as it
+ * was left. */
+static void *
+free_objects(void *aux)
+{
+    struct objects *objects = aux;
+
+    for (size_t i = 0; i < N_OBJECTS; i++) {
+        for (size_t j = 0; j < OBJECT_SIZE; j++) {
+            ovs_assert(objects->list[i][j] == (uint8_t) i);
+        }
+        object_pool_free(objects->pool, objects->list[i]);
+    }
+    return NULL;
+}
+
+/* What one thread allocates and another one frees is never used by two at
+ * once, and none of it gets lost. */
+static void
+test_pool(struct ovs_cmdl_context *ctx OVS_UNUSED)
+{
+    struct object_pool *pool = object_pool_create(OBJECT_SIZE);
+    size_t in_use = 0;
+
+    for (int round = 0; round < 200; round++) {
+        struct objects o = { .pool = pool };
+
+        if (round == 100) {
+            in_use = mallinfo2().uordblks;
+        }
+        for (size_t i = 0; i < N_OBJECTS; i++) {
+            o.list[i] = object_pool_alloc(pool);
+            memset(o.list[i], i, OBJECT_SIZE);
+        }
+        xpthread_join(ovs_thread_create("freer", free_objects, &o), NULL);
+    }
+    ovs_assert(mallinfo2().uordblks < in_use + 10 * N_OBJECTS * OBJECT_SIZE);
+}
+
 int
 main(int argc, char *argv[])
 {
@@ -885,6 +937,7 @@ main(int argc, char *argv[])
         { "expiry", NULL, 0, 0, test_expiry, OVS_RO },
         { "places", NULL, 0, 0, test_places, OVS_RO },
         { "nat-pool", NULL, 0, 0, test_nat_pool, OVS_RO },
+        { "pool", NULL, 0, 0, test_pool, OVS_RO },
         { "benchmark", NULL, 1, 2, benchmark, OVS_RO },
         { NULL, NULL, 0, 0, NULL, OVS_RO },
     };

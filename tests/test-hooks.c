@@ -26,6 +26,7 @@
 #include "netlink.h"
 #include "ofproto/ofproto-dpif.h"
 #include "ofproto/ofproto-dpif-trace.h"
+#include "ofproto/ofproto-dpif-upcall.h"
 #include "ofproto/ofproto-dpif-xlate.h"
 #include "ofproto/ofproto-dpif-xlate-cache.h"
 #include "openvswitch/dynamic-string.h"
@@ -142,6 +143,59 @@ test_answer(struct dpif_netdev_miss_hook *hook OVS_UNUSED,
 
 static struct dpif_netdev_miss_hook test_miss_hook = { .answer = test_answer };
 
+/* The same for a datapath that passes packets to handlers. */
+static bool
+test_answer_upcall(struct udpif_miss_hook *hook OVS_UNUSED,
+                   const struct dp_packet *packet OVS_UNUSED,
+                   const struct flow *flow, const struct nlattr **actions,
+                   size_t *actions_len)
+{
+    if (!is_ip_any(flow) || flow->nw_proto != IPPROTO_TCP) {
+        return false;
+    }
+    atomic_count_inc(&miss_answers);
+    *actions = miss_actions.data;
+    *actions_len = miss_actions.size;
+    return true;
+}
+
+static struct udpif_miss_hook test_udpif_miss_hook
+    = { .answer = test_answer_upcall };
+
+/* Poll hook: PMD threads do not poll 'poll_skip'.  Counts rounds and what is
+ * polled. */
+
+static atomic_uint32_t poll_skip;
+static atomic_uint64_t poll_rounds, poll_packets;
+
+static void
+test_plan(struct dpif_netdev_poll_hook *hook OVS_UNUSED,
+          struct dpif_netdev_poll *queues, size_t n,
+          long long int now OVS_UNUSED, void **aux)
+{
+    uint64_t orig;
+    uint32_t skip;
+
+    if (!*aux) {
+        *aux = xmalloc(sizeof n);
+        *(size_t *) *aux = n;
+    }
+    ovs_assert(*(size_t *) *aux == n);
+
+    atomic_read_relaxed(&poll_skip, &skip);
+    for (size_t i = 0; i < n; i++) {
+        ovs_assert(!queues[i].skip || !queues[i].n_packets);
+        ovs_assert(!queues[i].n_packets || queues[i].cycles);
+        atomic_add_relaxed(&poll_packets, queues[i].n_packets, &orig);
+        queues[i].n_packets = 0;
+        queues[i].cycles = 0;
+        queues[i].skip = queues[i].port_no == u32_to_odp(skip);
+    }
+    atomic_add_relaxed(&poll_rounds, 1, &orig);
+}
+
+static struct dpif_netdev_poll_hook test_poll_hook = { .plan = test_plan };
+
 /* Offload provider: takes no port. */
 
 static int
@@ -231,25 +285,68 @@ test_hooks_xlate(struct unixctl_conn *conn, int argc, const char *argv[],
     }
 }
 
-/* test-hooks/miss BRIDGE off | BRIDGE DATAPATH-PORT */
+/* test-hooks/miss BRIDGE off | BRIDGE drop | BRIDGE DATAPATH-PORT */
 static void
 test_hooks_miss(struct unixctl_conn *conn, int argc OVS_UNUSED,
                 const char *argv[], void *aux OVS_UNUSED)
 {
     struct ofproto_dpif *ofproto = ofproto_dpif_lookup_by_name(argv[1]);
 
-    if (!ofproto || !dpif_is_netdev(ofproto->backer->dpif)) {
+    if (!ofproto) {
         unixctl_command_reply_error(conn, "no such bridge");
     } else {
         bool on = strcmp(argv[2], "off");
 
         ofpbuf_clear(&miss_actions);
-        nl_msg_put_odp_port(&miss_actions, OVS_ACTION_ATTR_OUTPUT,
-                            u32_to_odp(atoi(argv[2])));
-        dpif_netdev_set_miss_hook(ofproto->backer->dpif,
-                                  on ? &test_miss_hook : NULL);
+        if (strcmp(argv[2], "drop")) {
+            nl_msg_put_odp_port(&miss_actions, OVS_ACTION_ATTR_OUTPUT,
+                                u32_to_odp(atoi(argv[2])));
+        }
+        if (dpif_is_netdev(ofproto->backer->dpif)) {
+            dpif_netdev_set_miss_hook(ofproto->backer->dpif,
+                                      on ? &test_miss_hook : NULL);
+        } else {
+            udpif_set_miss_hook(ofproto->backer->udpif,
+                                on ? &test_udpif_miss_hook : NULL);
+        }
         unixctl_command_reply(conn, NULL);
     }
+}
+
+/* test-hooks/poll BRIDGE off | BRIDGE DATAPATH-PORT
+ */
+static void
+test_hooks_poll(struct unixctl_conn *conn, int argc OVS_UNUSED,
+                const char *argv[], void *aux OVS_UNUSED)
+{
+    struct ofproto_dpif *ofproto = ofproto_dpif_lookup_by_name(argv[1]);
+
+    if (!ofproto || !dpif_is_netdev(ofproto->backer->dpif)) {
+        unixctl_command_reply_error(conn, "no such bridge");
+    } else if (!strcmp(argv[2], "off")) {
+        dpif_netdev_set_poll_hook(ofproto->backer->dpif, NULL);
+        unixctl_command_reply(conn, NULL);
+    } else {
+        atomic_store_relaxed(&poll_skip, atoi(argv[2]));
+        dpif_netdev_set_poll_hook(ofproto->backer->dpif, &test_poll_hook);
+        unixctl_command_reply(conn, NULL);
+    }
+}
+
+/* test-hooks/polled */
+static void
+test_hooks_polled(struct unixctl_conn *conn, int argc OVS_UNUSED,
+                  const char *argv[] OVS_UNUSED, void *aux OVS_UNUSED)
+{
+    uint64_t rounds, packets;
+    char *reply;
+
+    atomic_read_relaxed(&poll_rounds, &rounds);
+    atomic_read_relaxed(&poll_packets, &packets);
+    reply = xasprintf("rounds=%"PRIu64" packets=%"PRIu64"\n", rounds,
+                      packets);
+    unixctl_command_reply(conn, reply);
+    free(reply);
 }
 
 static void
@@ -296,6 +393,10 @@ OVS_CONSTRUCTOR(test_hooks_init) {
                              test_hooks_xlate, NULL);
     unixctl_command_register("test-hooks/miss", "bridge port", 2, 2,
                              test_hooks_miss, NULL);
+    unixctl_command_register("test-hooks/poll", "bridge port", 2, 2,
+                             test_hooks_poll, NULL);
+    unixctl_command_register("test-hooks/polled", "", 0, 0, test_hooks_polled,
+                             NULL);
     unixctl_command_register("test-hooks/show", "", 0, 0, test_hooks_show,
                              NULL);
     dpif_offload_register_provider(&test_offload_class);

@@ -16,4 +16,8 @@ OVS_PATCHES = \
 	vswitchd-patch/0014-ofproto-dpif-execute-in-any-thread.patch \
 	vswitchd-patch/0015-schema-nic.patch \
 	vswitchd-patch/0016-dpif-netdev-final-offload-stats.patch \
-	vswitchd-patch/0017-upcall-generation.patch
+	vswitchd-patch/0017-upcall-generation.patch \
+	vswitchd-patch/0018-dpif-netdev-poll-hook.patch \
+	vswitchd-patch/0019-upcall-miss-hook.patch \
+	vswitchd-patch/0020-cmap-prefetch.patch \
+	vswitchd-patch/0021-dpif-netdev-emc-prefetch.patch
