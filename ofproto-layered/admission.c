@@ -23,11 +23,11 @@
 #include "smap.h"
 #include "util.h"
 
-/* To make, dump and delete a datapath flow takes about 20 us, as measured with
- * utilities/benchmark on a core of 2.3 GHz, and the unified flow table about
- * 0.4 us more for a packet than such a flow: the flow pays for itself after
- * some 50 packets.  A connection that has had most of these in a second or two
- * is likely to have the rest. */
+/* To make, dump and delete a datapath flow takes about 20 us, and the unified
+ * flow table about 0.13 us more for a packet than such a flow: the flow pays
+ * for itself after some 150 packets (Documentation/performance.md).  A
+ * connection that has had a fifth of these in a second or two is likely to
+ * have the rest. */
 const struct admission admission_default = {
     .packets = 32,
     .bytes = 65536,

@@ -58,6 +58,8 @@ struct object_pool {
 struct own_spares {
     struct spare *first;
     size_t n;
+    size_t n_new;               /* To be allocated before the pool is asked
+                                 * again, as it had nothing. */
 };
 
 static void
@@ -147,8 +149,9 @@ object_pool_alloc(struct object_pool *pool)
         return xmalloc(pool->size);
     }
     if (!own->n) {
-        own->first = take_batch(pool);
+        own->first = own->n_new ? NULL : take_batch(pool);
         if (!own->first) {
+            own->n_new = own->n_new ? own->n_new - 1 : BATCH - 1;
             return xmalloc(pool->size);
         }
         own->n = BATCH;

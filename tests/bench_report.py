@@ -103,16 +103,19 @@ class Results:
             f.write('\n')
 
     @staticmethod
-    def load(path):
+    def load(*paths):
+        """Returns what save() wrote to the files."""
         results = Results()
-        with open(path) as f:
-            data = json.load(f)
-        results.machine = data['machine']
-        results.facts = data['facts']
-        results.problems = data['problems']
-        for measure, contestant, round_, value in data['values']:
-            results.add(measure, contestant, round_, value,
-                        data['units'][measure])
+        for path in paths:
+            with open(path) as f:
+                data = json.load(f)
+            results.machine += [line for line in data['machine']
+                                if line not in results.machine]
+            results.facts += data['facts']
+            results.problems += data['problems']
+            for measure, contestant, round_, value in data['values']:
+                results.add(measure, contestant, round_, value,
+                            data['units'][measure])
         return results
 
     def write_csv(self, path):
